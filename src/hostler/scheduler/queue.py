@@ -1,0 +1,259 @@
+"""The bounded queue of one model version and the forming of batches. Pure: time is a parameter.
+
+Requests wait in classes by priority, and within a class in lanes of equal `join_key`, because only
+those may be stacked. A batch is taken from the most urgent class, from the lane whose head came
+first; late requests under a DELAY policy come after everything else.
+
+Source of the policies: Triton's ModelDynamicBatching and ModelQueuePolicy.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from hostler.core import NEVER, Batching, Code, HostlerError, InferRequest, QueuePolicy
+from hostler.scheduler.cost import CostModel
+
+__all__ = ["RequestQueue", "Take", "Waiting"]
+
+RETRY_AFTER_S: Final = 1.0
+"""What a refused client is told to wait: long enough for any queue we allow to have moved on."""
+
+
+class Waiting:
+    """A queued request. `order`: arrival number. `gone`: nobody waits for it any more.
+
+    `queue_deadline`: when its time in the queue is over. `alone`: must not be joined (again).
+    """
+
+    __slots__ = ("alone", "enqueued", "gone", "order", "queue_deadline", "request")
+
+    def __init__(self, request: InferRequest, now: float) -> None:
+        self.request = request
+        self.enqueued = now
+        self.order = 0
+        self.queue_deadline = NEVER
+        self.alone = False
+        self.gone = False
+
+
+Item = TypeVar("Item", bound=Waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Take(Generic[Item]):
+    """What to run now: `items` (empty for nothing), or when to ask again."""
+
+    items: list[Item]
+    ask_again: float = NEVER
+
+
+class _Lane(Generic[Item]):
+    """Requests of one join key in order, and the rows they hold."""
+
+    __slots__ = ("items", "rows")
+
+    def __init__(self) -> None:
+        self.items: deque[Item] = deque()
+        self.rows = 0
+
+
+class _Class(Generic[Item]):
+    """One priority level, or the requests that came too late under a DELAY policy."""
+
+    __slots__ = ("count", "lanes", "policy")
+
+    def __init__(self, policy: QueuePolicy) -> None:
+        self.policy = policy
+        self.lanes: dict[object, _Lane[Item]] = {}
+        self.count = 0
+
+    def oldest(self) -> _Lane[Item] | None:
+        """The lane whose head came first."""
+        lanes = self.lanes
+        if len(lanes) <= 1:
+            return next(iter(lanes.values()), None)
+        return min(lanes.values(), key=lambda lane: lane.items[0].order)
+
+
+class RequestQueue(Generic[Item]):
+    """See the module. `cost` decides how far to join where the package leaves that to us."""
+
+    def __init__(self, batching: Batching, cost: CostModel, requests_max: int) -> None:
+        self._batching = batching
+        self._cost = cost
+        self._requests_max = requests_max
+        levels = max(1, batching.priority_levels)
+        self._classes: list[_Class[Item]] = [
+            _Class(batching.policies.get(level + 1, batching.default_policy))
+            for level in range(levels)
+        ]
+        self._late: _Class[Item] = _Class(QueuePolicy())
+        self._all = [*self._classes, self._late]
+        self._default_level = max(0, batching.default_priority - 1)
+        self._arrivals = 0
+        self._count = 0
+        self._next_deadline = NEVER
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def next_deadline(self) -> float:
+        """No queued request is overdue before this."""
+        return self._next_deadline if self._count else NEVER
+
+    def put(self, item: Item) -> None:
+        """Admit a request. Raises: QUEUE_FULL; nothing is kept then."""
+        context = item.request.context
+        level = context.priority - 1
+        if not 0 <= level < len(self._classes):
+            level = self._default_level
+        group = self._classes[level]
+        policy = group.policy
+        limit = policy.size_max or self._requests_max
+        if self._count >= self._requests_max or group.count >= limit:
+            raise HostlerError(
+                Code.QUEUE_FULL,
+                f"Exceeds maximum queue size: {group.count} requests wait, {limit} are allowed; "
+                "send fewer at a time or try again later",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        timeout_s = policy.timeout_s
+        wish_s = context.queue_timeout_s
+        if wish_s and policy.timeout_override and (not timeout_s or wish_s < timeout_s):
+            timeout_s = wish_s
+        deadline = item.enqueued + timeout_s if timeout_s else NEVER
+        item.queue_deadline = min(deadline, context.deadline)
+        self._next_deadline = min(self._next_deadline, item.queue_deadline)
+        item.order = self._arrivals
+        self._arrivals += 1
+        self._append(group, item)
+
+    def put_back(self, item: Item) -> None:
+        """Queue an admitted request again, to run alone; it keeps its place in the order."""
+        item.alone = True
+        lane: _Lane[Item] = _Lane()
+        lane.items.append(item)
+        lane.rows = item.request.rows
+        self._classes[0].lanes[item] = lane
+        self._classes[0].count += 1
+        self._count += 1
+
+    def take(self, now: float) -> Take[Item]:
+        """Form the next batch for one idle replica."""
+        for group in self._all:
+            lane = group.oldest()
+            if lane is None:
+                continue
+            limit, ask_again = self._limit(lane, now)
+            if limit:
+                return Take(self._cut(group, lane, limit))
+            return Take([], ask_again)
+        return Take([])
+
+    def expire(self, now: float) -> list[Item]:
+        """Remove and return what waited too long; late requests under DELAY only move back."""
+        if now < self._next_deadline:
+            return []
+        overdue: list[Item] = []
+        next_deadline = NEVER
+        for group in self._all:
+            for item in self._remove(group, lambda item: item.queue_deadline <= now):
+                if group.policy.delay_on_timeout and item.request.context.deadline > now:
+                    item.queue_deadline = item.request.context.deadline
+                    self._append(self._late, item)
+                else:
+                    overdue.append(item)
+        for item in self._items():
+            next_deadline = min(next_deadline, item.queue_deadline)
+        self._next_deadline = next_deadline
+        return overdue
+
+    def discard(self, item: Item) -> None:
+        """Forget a request whose client has gone."""
+        for group in self._all:
+            if self._remove(group, lambda queued: queued is item):
+                return
+
+    def clear(self) -> list[Item]:
+        """Remove and return everything."""
+        items = list(self._items())
+        for group in self._all:
+            group.lanes.clear()
+            group.count = 0
+        self._count = 0
+        return items
+
+    def _append(self, group: _Class[Item], item: Item) -> None:
+        key = item.request.join_key
+        lane = group.lanes.get(key)
+        if lane is None:
+            lane = group.lanes[key] = _Lane()
+        lane.items.append(item)
+        lane.rows += item.request.rows
+        group.count += 1
+        self._count += 1
+
+    def _limit(self, lane: _Lane[Item], now: float) -> tuple[int, float]:
+        """How many rows to take from this lane now; 0 and a time when waiting may join more."""
+        batching = self._batching
+        rows_max = batching.rows_max
+        head = lane.items[0]
+        if rows_max <= 1 or head.alone:
+            return 1, NEVER
+        if batching.tuned:
+            wanted = limit = min(self._cost.limit(lane.rows), rows_max)
+            if batching.delay_s:
+                wanted = rows_max  # the package asked to wait for a full batch
+        else:
+            reached = [size for size in batching.preferred if size <= lane.rows]
+            limit = max(reached, default=rows_max)
+            wanted = min(batching.preferred, default=rows_max)
+        if batching.delay_s and lane.rows < wanted:
+            due = head.enqueued + batching.delay_s
+            if now < due:
+                return 0, due
+        return limit, NEVER
+
+    def _cut(self, group: _Class[Item], lane: _Lane[Item], limit: int) -> list[Item]:
+        """Take the head of a lane and whatever follows it within `limit` rows."""
+        queued = lane.items
+        first = queued.popleft()
+        items = [first]
+        rows = first.request.rows
+        while queued:
+            following = queued[0].request.rows
+            if rows + following > limit:
+                break
+            rows += following
+            items.append(queued.popleft())
+        lane.rows -= rows
+        group.count -= len(items)
+        self._count -= len(items)
+        if not queued:
+            del group.lanes[first if first.alone else first.request.join_key]
+        return items
+
+    def _remove(self, group: _Class[Item], unwanted: Callable[[Item], bool]) -> list[Item]:
+        removed: list[Item] = []
+        for key, lane in list(group.lanes.items()):
+            found = [item for item in lane.items if unwanted(item)]
+            if not found:
+                continue
+            removed += found
+            lane.items = deque(item for item in lane.items if not unwanted(item))
+            lane.rows = sum(item.request.rows for item in lane.items)
+            if not lane.items:
+                del group.lanes[key]
+        group.count -= len(removed)
+        self._count -= len(removed)
+        return removed
+
+    def _items(self) -> Iterator[Item]:
+        for group in self._all:
+            for lane in group.lanes.values():
+                yield from lane.items
