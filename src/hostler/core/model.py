@@ -96,6 +96,8 @@ class ModelSpec:
     `signature`: None until `repository.complete` has joined the package with an `Inspection`.
     `options`: runtime settings from `parameters` and `optimization`, by name.
     `auto_complete`: the package leaves parts of its configuration to the model's own words.
+    `rows_ceiling`: most rows to join where the package does not state `max_batch_size`; 0 where it
+    does. `labels`: class names by output, read from the package's label files.
     `file_bytes`: size of what will be loaded, the first estimate of its footprint.
     `fingerprint`: changes whenever the package's files or overrides do.
     """
@@ -115,6 +117,8 @@ class ModelSpec:
     options: Mapping[str, str] = field(default_factory=dict)
     auto_complete: bool = True
     decoupled: bool = False
+    rows_ceiling: int = 0
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     file_bytes: int = 0
     fingerprint: str = ""
 

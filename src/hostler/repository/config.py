@@ -1,0 +1,80 @@
+"""Settings of the repository."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+__all__ = ["Config"]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How packages are read, and how much of them."""
+
+    auto_complete: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Complete what a package leaves out (inputs, outputs, batching) from the "
+            "model itself; off, every package must bring a whole config.pbtxt.",
+            extra={"unit": "flag"},
+        ),
+    ] = True
+    default_rows_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Most rows joined into one run of a model whose package does not state "
+            "max_batch_size and whose tensors all have a variable first dimension.",
+            ge=1,
+            le=65536,
+            extra={"unit": "count"},
+        ),
+    ] = 64
+    follow_links: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Follow symbolic links that leave the repository; off, a package with such "
+            "a link is refused.",
+            extra={"unit": "flag"},
+        ),
+    ] = False
+    config_bytes_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Largest config.pbtxt that is read.", ge=1024, extra={"unit": "bytes"}
+        ),
+    ] = 1024 * 1024
+    label_bytes_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Largest label file that is read.", ge=1024, extra={"unit": "bytes"}
+        ),
+    ] = 16 * 1024 * 1024
+    versions_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Most version folders of one model.", ge=1, extra={"unit": "count"}
+        ),
+    ] = 1024
+    files_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Most files and folders in one package; each is looked at in every scan.",
+            ge=1,
+            extra={"unit": "count"},
+        ),
+    ] = 10_000
+    models_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Most entries in one repository folder.", ge=1, extra={"unit": "count"}
+        ),
+    ] = 100_000
+    override_bytes_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Most bytes of model files that one load request may bring.",
+            ge=0,
+            extra={"unit": "bytes"},
+        ),
+    ] = 4 * 1024 * 1024 * 1024
