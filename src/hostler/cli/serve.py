@@ -1,0 +1,48 @@
+"""`hostler serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from hostler import app
+from hostler.cli.options import Flag, existing, with_settings
+from hostler.config import Resolved, Settings
+
+__all__ = ["command"]
+
+FLAGS: Final = (
+    Flag("--host", "gateway.host"),
+    Flag("--port", "gateway.port"),
+    Flag("--model-control", "serving.control_mode"),
+    Flag("--load-model", "serving.startup_models"),
+    Flag("--memory-budget", "serving.memory_budget_bytes"),
+    Flag("--log-format", "telemetry.log_format"),
+    Flag("--log-level", "telemetry.log_level"),
+    Flag("--tracing/--no-tracing", "telemetry.tracing"),
+)
+
+
+@with_settings(*FLAGS)
+def command(
+    resolved: Resolved[Settings],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH",
+            help="Model repositories (`<model>/<version>/model.onnx`), or single .onnx, .pt or "
+            "model.py files.",
+        ),
+    ],
+) -> int:
+    """Serve every model in the given folders over the Open Inference Protocol.
+
+    [bold]hostler serve ./models[/bold]
+
+    [bold]hostler serve ./models ./more --port 9000 --memory-budget 4GiB[/bold]
+
+    SIGTERM or Ctrl-C finishes what is in flight and exits; a second one stops at once.
+    """
+    return app.serve(resolved.settings, existing(paths))

@@ -1,0 +1,25 @@
+"""One tree of frozen settings: the rooms' Config structs, filled from a file, environment, flags.
+
+The only reader of the process's environment in the package.
+"""
+
+from hostler.config.describe import Setting, nearest
+from hostler.config.document import json_value, markdown, yaml_file
+from hostler.config.quantities import format_bytes, format_quantity, format_seconds
+from hostler.config.resolve import Resolved
+from hostler.config.settings import Settings, known_settings, resolve
+
+__all__ = [
+    "Resolved",
+    "Setting",
+    "Settings",
+    "format_bytes",
+    "format_quantity",
+    "format_seconds",
+    "json_value",
+    "known_settings",
+    "markdown",
+    "nearest",
+    "resolve",
+    "yaml_file",
+]
