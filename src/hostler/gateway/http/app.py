@@ -1,0 +1,182 @@
+"""The ASGI application: from a path to a handler, and from its reply or error to an answer."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from hostler.core import Clock, Code, HostlerError
+from hostler.gateway.config import Config
+from hostler.gateway.http.answers import (
+    CLOSE,
+    Gone,
+    Receive,
+    Refusal,
+    Reply,
+    Scope,
+    Send,
+    error_reply,
+    failure_reply,
+)
+from hostler.gateway.http.routes import Route, match
+from hostler.gateway.http.v2 import V2
+from hostler.gateway.ports import Serving
+from hostler.telemetry import Tracing, request_id_var
+
+__all__ = ["HttpApplication"]
+
+log = logging.getLogger("hostler.gateway")
+
+_TARGETS_MAX: Final = 4096
+"""Paths whose route is remembered; when full it starts anew, which costs 5 us a path."""
+
+_REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+"""Visible ASCII: goes into a header and into logs as it is."""
+
+_NO_ROUTE: Final = Route("none", ())
+
+Headers = dict[bytes, bytes]
+WithoutBody = Callable[[Route, Scope], Awaitable[Reply]]
+WithBody = Callable[[Route, Any], Awaitable[Reply]]
+
+
+class HttpApplication:
+    """Routes, counts and answers. `responses`: answers so far, by HTTP status.
+
+    `metrics`: the handler of GET /metrics, from whoever can gather them. `tracing`: set it to have
+    a span for each request.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        serving: Serving,
+        clock: Clock,
+        metrics: Callable[[], Awaitable[Reply]],
+    ) -> None:
+        self.v2 = V2(config, serving, clock)
+        self.responses: dict[int, int] = {}
+        self._metrics = metrics
+        self.tracing: Tracing | None = None
+        self._now = clock.now
+        self._targets: dict[bytes, Route] = {}
+        v2 = self.v2
+        self._without_body: dict[str, WithoutBody] = {
+            "server_metadata": v2.server_metadata,
+            "live": v2.live,
+            "ready": v2.ready,
+            "model_ready": v2.model_ready,
+            "metadata": v2.metadata,
+            "config": v2.config,
+            "statistics": v2.statistics,
+            "table": v2.table,
+            "metrics": self._scrape,
+        }
+        self._with_body: dict[str, WithBody] = {
+            "index": v2.index,
+            "load": v2.load,
+            "unload": v2.unload,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI, "HTTP"; other kinds of connection are not ours and are left alone."""
+        if scope["type"] != "http":
+            return
+        headers: Headers = dict(scope["headers"])
+        request_id = headers.get(b"x-request-id")
+        token = None if request_id is None else self._adopt(request_id)
+        start = self._now()
+        span = None if self.tracing is None else self.tracing.start(headers)
+        try:
+            reply = await self._reply(headers, scope, receive)
+        except HostlerError as error:
+            reply = failure_reply(error)
+        except Refusal as refusal:
+            reply = error_reply(refusal.status, refusal.message, CLOSE)
+        except Gone:
+            if span is not None:
+                span.end(self._route_of(scope), 499)
+            return
+        except Exception:
+            # A bug of ours: opaque to the client, which gets the id under which it is logged.
+            error_id = secrets.token_hex(8)
+            event = {"error_id": error_id, "path": scope["path"]}
+            log.exception("gateway.internal_error", extra={"event": event})
+            reply = failure_reply(HostlerError(Code.INTERNAL, f"internal error, id {error_id}"))
+        status, fields, body = reply
+        lines = [*fields, (b"content-length", b"%d" % len(body))]
+        if token is not None and request_id is not None:
+            lines.append((b"x-request-id", request_id))
+        self.responses[status] = self.responses.get(status, 0) + 1
+        await send({"type": "http.response.start", "status": status, "headers": lines})
+        await send({"type": "http.response.body", "body": body})
+        if span is not None:
+            span.end(self._route_of(scope), status)
+        if log.isEnabledFor(logging.DEBUG):
+            self._log(scope, status, self._now() - start)
+
+    async def _reply(self, headers: Headers, scope: Scope, receive: Receive) -> Reply:
+        raw_path = scope.get("raw_path") or scope["path"].encode()
+        route = self._targets.get(raw_path)
+        if route is None:
+            route = self._find(raw_path)
+        method = scope["method"]
+        if method not in route.methods:
+            if route is _NO_ROUTE:
+                return error_reply(404, "Not Found")
+            return error_reply(
+                405, "Method Not Allowed", (b"allow", ", ".join(route.methods).encode())
+            )
+        if route.bad_version:
+            raise HostlerError(
+                Code.NOT_FOUND,
+                f"Request for unknown model: '{route.model}' version "
+                f"'{route.bad_version[:64]}' is not found; versions are whole numbers",
+            )
+        if route.action == "infer":
+            return await self.v2.infer(route, headers, scope, receive)
+        without_body = self._without_body.get(route.action)
+        if without_body is not None:
+            return await without_body(route, scope)
+        body = await self.v2.bodies.read(receive, headers)
+        try:
+            return await self._with_body[route.action](route, body)
+        finally:
+            self.v2.bodies.release(body)
+
+    def _find(self, raw_path: bytes) -> Route:
+        route = match(raw_path) or _NO_ROUTE
+        if route.action == "infer" and not route.bad_version:
+            if len(self._targets) >= _TARGETS_MAX:
+                self._targets.clear()
+            self._targets[raw_path] = route
+        return route
+
+    def _route_of(self, scope: Scope) -> Route:
+        return match(scope.get("raw_path") or scope["path"].encode()) or _NO_ROUTE
+
+    async def _scrape(self, route: Route, scope: Scope) -> Reply:
+        return await self._metrics()
+
+    def _adopt(self, request_id: bytes) -> contextvars.Token[str] | None:
+        """Let what is logged in behalf of this request carry the client's id, if it is sane."""
+        if _REQUEST_ID.fullmatch(request_id) is None:
+            return None
+        return request_id_var.set(request_id.decode("ascii"))
+
+    def _log(self, scope: Scope, status: int, seconds: float) -> None:
+        log.debug(
+            "request.answered",
+            extra={
+                "event": {
+                    "method": scope["method"],
+                    "path": scope["path"],
+                    "status": status,
+                    "seconds": round(seconds, 6),
+                }
+            },
+        )

@@ -1,0 +1,99 @@
+"""Paths of the V2 REST API, matched by hand. Pure.
+
+Source: open-inference-protocol `open_inference_rest.yaml`; Triton `http_server.cc`. Clients quote
+model names (`quote()`: a space is %20), so segments are split before they are unquoted; a name
+that holds a `/` cannot be asked for. `/v2/models/stats` is the statistics of all models, whatever
+models are called. All repositories share one space of names, so that a repository named in a path
+changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+__all__ = ["Route", "match"]
+
+GET: Final = ("GET", "HEAD")
+POST: Final = ("POST",)
+_VERSION_DIGITS_MAX: Final = 18  # fits 63 bits, as versions do
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a path means.
+
+    `action`: a name in the application's table. `model`: unquoted. `version`: None for the
+    default. `bad_version`: what stands in the place of a version and is no number; no such
+    version exists.
+    """
+
+    action: str
+    methods: tuple[str, ...]
+    model: str = ""
+    version: int | None = None
+    bad_version: str = ""
+
+
+_FIXED: Final[dict[tuple[str, ...], Route]] = {
+    ("v2",): Route("server_metadata", GET),
+    ("v2", "health", "live"): Route("live", GET),
+    ("v2", "health", "ready"): Route("ready", GET),
+    ("v2", "models", "stats"): Route("statistics", GET),
+    ("v2", "repository", "index"): Route("index", POST),
+    ("v2", "hostler", "models"): Route("table", GET),
+    ("metrics",): Route("metrics", GET),
+}
+
+_OF_MODEL: Final[dict[tuple[str, ...], tuple[str, tuple[str, ...]]]] = {
+    (): ("metadata", GET),
+    ("ready",): ("model_ready", GET),
+    ("config",): ("config", GET),
+    ("stats",): ("statistics", GET),
+    ("infer",): ("infer", POST),
+}
+
+_OF_REPOSITORY: Final[dict[tuple[str, ...], str]] = {("load",): "load", ("unload",): "unload"}
+
+
+def match(raw_path: bytes) -> Route | None:
+    """The meaning of a path as it was sent, or None when it has none. A final `/` is ignored."""
+    segments = tuple(
+        unquote_to_bytes(segment).decode("utf-8", "replace")
+        for segment in raw_path.removesuffix(b"/").split(b"/")[1:]
+    )
+    fixed = _FIXED.get(segments)
+    if fixed is not None:
+        return fixed
+    if segments[:2] == ("v2", "models") and len(segments) > 2:
+        return _match_model(segments[2], segments[3:])
+    if segments[:2] == ("v2", "repository"):
+        return _match_repository(segments[2:])
+    return None
+
+
+def _match_model(model: str, rest: tuple[str, ...]) -> Route | None:
+    version: int | None = None
+    bad_version = ""
+    if len(rest) > 1 and rest[0] == "versions":
+        text, rest = rest[1], rest[2:]
+        if text.isascii() and text.isdigit() and len(text) <= _VERSION_DIGITS_MAX:
+            version = int(text)
+        else:
+            bad_version = text or "(empty)"
+    found = _OF_MODEL.get(rest)
+    if found is None or not model:
+        return None
+    return Route(*found, model, version, bad_version)
+
+
+def _match_repository(rest: tuple[str, ...]) -> Route | None:
+    if rest[:1] != ("models",):
+        rest = rest[1:]  # the name of a repository
+    if rest == ("index",):
+        return _FIXED["v2", "repository", "index"]
+    action = _OF_REPOSITORY.get(rest[2:])
+    if action is None or rest[0] != "models" or not rest[1]:
+        return None
+    return Route(action, POST, rest[1])

@@ -1,0 +1,210 @@
+"""The listening socket, and what is done around the life of its connections."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import ipaddress
+import logging
+import socket
+from typing import Final
+
+from uvicorn import Config as UvicornConfig
+
+import hostler
+from hostler.core import Clock, Code, HostlerError, SystemClock
+from hostler.gateway.config import Config
+from hostler.gateway.http.answers import Reply
+from hostler.gateway.http.app import HttpApplication
+from hostler.gateway.http.edge import Edge, EdgeState
+from hostler.gateway.ports import Serving
+from hostler.telemetry import (
+    METRICS_CONTENT_TYPE,
+    ModelRow,
+    ServerRow,
+    render_metrics,
+    start_tracing,
+)
+from hostler.telemetry import Config as TelemetryConfig
+
+__all__ = ["HttpGateway"]
+
+log = logging.getLogger("hostler.gateway")
+
+_SWEEP_S: Final = 1.0
+_SWEEPS_PER_TIMEOUT: Final = 4
+_LAST_WORDS_S: Final = 0.1
+"""For the last answers to leave, and for clients to close in their turn."""
+
+
+class HttpGateway:
+    """HTTP/1.1 for the V2 API and metrics, in the loop that calls `start`.
+
+    `application`: the ASGI callable, usable without a socket. `telemetry`: whether to trace, and
+    how many models have metrics of their own.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        serving: Serving,
+        telemetry: TelemetryConfig | None = None,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self._telemetry = telemetry or TelemetryConfig()
+        self.application = HttpApplication(config, serving, clock or SystemClock(), self._scrape)
+        self._config = config
+        self._serving = serving
+        self._state = EdgeState(config)
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._address: tuple[str, int] | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that it listens on; the port is the real one where 0 was asked for."""
+        if self._address is None:
+            raise RuntimeError("the gateway has not been started")
+        return self._address
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises: PERMISSION_DENIED for an address beyond loopback without the setting that allows
+        it; UNAVAILABLE if the address cannot be had, or tracing is wanted and not installed.
+        """
+        config = self._config
+        check_address(config)
+        self.application.tracing = start_tracing(self._telemetry)
+        wire = UvicornConfig(
+            self.application,
+            http=Edge,
+            loop="none",
+            lifespan="off",
+            ws="none",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+        )
+        wire.load()
+        loop = asyncio.get_running_loop()
+        connect = functools.partial(Edge, wire, self._state, {}, loop)
+        try:
+            self._server = await loop.create_server(
+                connect, config.host, config.port, backlog=config.backlog_max
+            )
+        except OSError as error:
+            raise _cannot_listen(config, error) from None
+        host, port = self._server.sockets[0].getsockname()[:2]
+        self._address = (host, port)
+        self._sweep()
+        log.info("gateway.listening", extra={"event": {"host": host, "port": port}})
+
+    async def stop(self, drain_s: float) -> None:
+        """Accept nothing more, answer what was asked within `drain_s`, then cut what is left.
+
+        Idempotent.
+        """
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close()
+        state = self._state
+        state.drain()
+        try:
+            await asyncio.wait_for(state.drained.wait(), drain_s)
+        except TimeoutError:
+            log.warning(
+                "gateway.drain_timeout",
+                extra={
+                    "event": {
+                        "drain_s": drain_s,
+                        "connections": len(state.open),
+                        "requests": len(state.exchanges),
+                    }
+                },
+            )
+            state.give_up()
+        try:
+            if state.open:
+                await asyncio.sleep(_LAST_WORDS_S)
+        finally:
+            state.cut()
+            if self._sweeper is not None:
+                self._sweeper.cancel()
+        tracing, self.application.tracing = self.application.tracing, None
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
+        log.info("gateway.stopped", extra={"event": {}})
+
+    def _sweep(self) -> None:
+        config, loop = self._config, asyncio.get_running_loop()
+        shortest_s = min(config.header_timeout_s, config.body_timeout_s, config.keep_alive_s)
+        every_s = min(_SWEEP_S, shortest_s / _SWEEPS_PER_TIMEOUT)
+        self._state.sweep(loop.time(), every_s)
+        self._sweeper = loop.call_later(every_s, self._sweep)
+
+    async def _scrape(self) -> Reply:
+        """GET /metrics: rows are gathered here, and rendered in a thread."""
+        serving, state = self._serving, self._state
+        models = [
+            ModelRow(row.name, str(row.version), row.loaded, row.footprint_bytes, row.stats)
+            for row in serving.index()
+            if row.version is not None
+        ]
+        memory = serving.memory()
+        server = ServerRow(
+            version=hostler.__version__,
+            ready=serving.ready(),
+            models_loaded=memory.loaded,
+            models_registered=len(models),
+            memory_budget_bytes=memory.budget_bytes,
+            memory_used_bytes=memory.used_bytes,
+            loads=memory.loads,
+            evictions=memory.evictions,
+            connections=len(state.open),
+            connections_total=state.connections_total,
+            connections_refused_total=state.refused_total,
+            requests_in_flight=len(state.exchanges),
+            bodies_held_bytes=self.application.v2.bodies.held_bytes,
+            responses=dict(self.application.responses),
+        )
+        limit = self._telemetry.metrics_models_max
+        body = await asyncio.to_thread(render_metrics, models, server, limit)
+        return 200, ((b"content-type", METRICS_CONTENT_TYPE),), body
+
+
+def check_address(config: Config) -> None:
+    """Raises: PERMISSION_DENIED for listening beyond loopback unless that is allowed in words."""
+    if config.allow_unauthenticated_remote or _is_loopback(config.host):
+        return
+    raise HostlerError(
+        Code.PERMISSION_DENIED,
+        f"{config.host} can be reached from other machines, and nobody is authenticated: listen "
+        "on 127.0.0.1, or set gateway.allow_unauthenticated_remote to say that this is wanted",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _cannot_listen(config: Config, error: OSError) -> HostlerError:
+    where = f"{config.host}:{config.port}"
+    if error.errno == errno.EADDRINUSE:
+        reason = "the port is in use; stop what listens there or choose another (gateway.port)"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        reason = "this user may not; choose a port from 1024 up (gateway.port)"
+    elif isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        reason = "this machine has no such address; mend gateway.host"
+    else:
+        reason = error.strerror or str(error)
+    return HostlerError(Code.UNAVAILABLE, f"cannot listen on {where}: {reason}")

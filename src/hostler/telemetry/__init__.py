@@ -1,0 +1,28 @@
+"""Metrics, traces and structured logs: what the server tells about itself."""
+
+from hostler.telemetry.config import Config
+from hostler.telemetry.logs import configure_logging, request_id_var
+from hostler.telemetry.metrics import (
+    METRICS,
+    METRICS_CONTENT_TYPE,
+    Metric,
+    ModelRow,
+    ServerRow,
+    render_metrics,
+)
+from hostler.telemetry.traces import Span, Tracing, start_tracing
+
+__all__ = [
+    "METRICS",
+    "METRICS_CONTENT_TYPE",
+    "Config",
+    "Metric",
+    "ModelRow",
+    "ServerRow",
+    "Span",
+    "Tracing",
+    "configure_logging",
+    "render_metrics",
+    "request_id_var",
+    "start_tracing",
+]
