@@ -1,0 +1,202 @@
+"""The one place that builds the object graph, and runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from hostler import __version__
+from hostler.config import Settings
+from hostler.core import HostlerError, ModelSpec, Report, Stats, SystemClock
+from hostler.gateway import HttpGateway
+from hostler.placement import (
+    LocalPlacement,
+    available_bytes,
+    limit_arenas,
+    process_bytes,
+    trim_memory,
+)
+from hostler.repository import Repository
+from hostler.runtimes import RUNTIMES
+from hostler.scheduler import Scheduler
+from hostler.serving import Host, Serving
+from hostler.telemetry import configure_logging
+
+__all__ = ["CheckRow", "check", "serve"]
+
+_LOG = logging.getLogger("hostler.app")
+
+_ARENAS_MAX = 2
+"""malloc arenas: one for the loop and one for all other threads, so that freed models go back."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRow:
+    """One line of `hostler check`: how one model version loaded, or why it did not."""
+
+    name: str
+    version: int | None
+    runtime: str
+    ok: bool
+    load_s: float = 0.0
+    footprint_bytes: int = 0
+    error: str = ""
+
+
+def serve(settings: Settings, paths: Sequence[Path]) -> int:
+    """Serve until SIGTERM or SIGINT, then finish what is in flight; gives the exit code."""
+    configure_logging(settings.telemetry)
+    limit_arenas(_ARENAS_MAX)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, paths))
+
+
+def check(settings: Settings, paths: Sequence[Path], progress: Report) -> list[CheckRow]:
+    """Load and warm every model, one after another, without a socket."""
+    configure_logging(settings.telemetry)
+    limit_arenas(_ARENAS_MAX)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_check(settings, paths, progress))
+
+
+def _build(settings: Settings, paths: Sequence[Path]) -> Serving:
+    clock = SystemClock()
+
+    def new_scheduler(spec: ModelSpec, stats: Stats) -> Scheduler:
+        retry_singly = RUNTIMES[spec.runtime].pure
+        return Scheduler(spec, stats, clock, settings.scheduler, retry_singly=retry_singly)
+
+    return Serving(
+        settings.serving,
+        Repository(paths, settings.repository),
+        LocalPlacement(settings.placement, settings.workers, clock),
+        new_scheduler,
+        clock,
+        host=Host(process_bytes=process_bytes, available_bytes=available_bytes, trim=trim_memory),
+    )
+
+
+async def _serve(settings: Settings, paths: Sequence[Path]) -> int:
+    serving = _build(settings, paths)
+    gateway = HttpGateway(settings.gateway, serving, settings.telemetry)
+    drain_s = settings.serving.drain_timeout_s
+    stopping = _StopSignals()
+    await gateway.start()
+    stopping.listen()
+    loading = asyncio.ensure_future(_load(serving, gateway))
+    try:
+        await asyncio.wait(
+            [loading, asyncio.ensure_future(stopping.first.wait())],
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if loading.done():
+            loading.result()  # a server that cannot start says why
+            await stopping.first.wait()
+        _LOG.info("server.stopping", extra={"event": {"drain_s": drain_s}})
+        finishing = asyncio.ensure_future(_finish(gateway, serving, loading, drain_s))
+        await asyncio.wait(
+            [finishing, asyncio.ensure_future(stopping.second.wait())],
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if not finishing.done():
+            _LOG.warning("server.stopped", extra={"event": {"at_once": True}})
+            logging.shutdown()
+            os._exit(1)  # threads may be inside a model, and workers die with this process
+        finishing.result()
+    finally:
+        stopping.ignore()
+    _LOG.info("server.stopped", extra={"event": {"at_once": False}})
+    return 0
+
+
+async def _load(serving: Serving, gateway: HttpGateway) -> None:
+    """Bring the models up, then say where to ask."""
+    await serving.start()
+    index = serving.index()
+    host, port = gateway.address
+    event = {
+        "url": f"http://{host}:{port}",
+        "version": __version__,
+        "models": len({status.name for status in index}),
+        "loaded": sum(status.loaded for status in index),
+        "unavailable": sum(status.state == "UNAVAILABLE" for status in index),
+    }
+    _LOG.info("server.ready", extra={"event": event})
+
+
+async def _finish(
+    gateway: HttpGateway, serving: Serving, loading: asyncio.Future[None], drain_s: float
+) -> None:
+    """Stop admitting, let what is in flight finish, free everything: promise 2 of the design."""
+    await gateway.stop(drain_s)
+    loading.cancel()
+    await asyncio.wait([loading])
+    await serving.stop(drain_s)
+
+
+class _StopSignals:
+    """SIGTERM and SIGINT: `first` asks to finish, `second` insists on stopping at once."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+
+    def listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked)
+
+    def ignore(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    def _asked(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+
+async def _check(settings: Settings, paths: Sequence[Path], progress: Report) -> list[CheckRow]:
+    by_hand = msgspec.structs.replace(settings.serving, control_mode="explicit", startup_models=())
+    serving = _build(msgspec.structs.replace(settings, serving=by_hand), paths)
+    await serving.start()
+    rows: list[CheckRow] = []
+    try:
+        for name in sorted({status.name for status in serving.index()}):
+            progress(f"loading {name}")
+            rows += await _check_model(serving, name)
+            await serving.unload(name)
+    finally:
+        await serving.stop(settings.serving.drain_timeout_s)
+    return rows
+
+
+async def _check_model(serving: Serving, name: str) -> list[CheckRow]:
+    clock = SystemClock()
+    started = clock.now()
+    message = ""
+    try:
+        await serving.load(name)
+    except HostlerError as error:
+        message = error.message
+    took_s = clock.now() - started
+    return [
+        CheckRow(
+            status.name,
+            status.version,
+            status.runtime,
+            ok=status.loaded,
+            load_s=took_s,
+            footprint_bytes=status.footprint_bytes,
+            error="" if status.loaded else status.reason or message,
+        )
+        for status in serving.index()
+        if status.name == name
+    ]

@@ -1,0 +1,206 @@
+"""One message after the other: open, start, run, stop.
+
+server -> worker   open  runtime and task              -> opened (what the model says) | failed
+                   start completed configuration       -> ready | failed
+                   arena size, descriptor beside it    (no reply)
+                   run   requests, region, grant       -> result (one a request, and times)
+                   answer to a question                (only while one is open)
+                   stop                                -> the worker ends
+worker -> server   ask   run, index: is it cancelled?  -> answer
+                   released runs whose slab space user code has let go
+"""
+
+from __future__ import annotations
+
+import gc
+import socket
+import sys
+import time
+import weakref
+from typing import Any, Callable
+
+from .adapters import Adapter, Answer, Request, Task, adapter_for
+from .channel import Channel, Frame, Slab
+from .errors import Failure, failure_of
+from .limits import LOADING_BYTES, RUNNING_BYTES, limit_memory
+from .tensors import Inputs, Writer
+
+__all__ = ["serve"]
+
+IDLE_S = 1.0
+"""How often an idle worker looks whether user code has let go of slab memory."""
+
+
+class Stop(Exception):
+    """The server has asked this worker to end."""
+
+
+def serve(connection: socket.socket) -> None:
+    """Answer messages until `stop` or until the server is gone."""
+    worker = Worker(Channel(connection))
+    try:
+        worker.serve()
+    except (EOFError, ConnectionError, Stop):
+        pass
+    finally:
+        worker.close()
+
+
+class Worker:
+    """The state of this process between messages."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._adapter: Adapter | None = None
+        self._task: Task
+        self._slab: Slab | None = None
+        self._inline_bytes_max = 0
+        self._frame_bytes_max = 0
+        self._kept: dict[int, weakref.ReferenceType[Any]] = {}
+        self._handlers: dict[str, Callable[[Frame], None]] = {
+            "open": self._open,
+            "start": self._start,
+            "arena": self._arena,
+            "run": self._run,
+            "stop": self._stop,
+        }
+
+    def serve(self) -> None:
+        """Take messages for ever. Raises: Stop, EOFError."""
+        while True:
+            frame = self._channel.receive(IDLE_S if self._kept else None)
+            if frame is None:
+                gc.collect()
+                self._tell_released()
+            else:
+                self._handlers[frame.header["op"]](frame)
+
+    def close(self) -> None:
+        """Let the model clean up; what it raises is printed."""
+        if self._adapter is None:
+            return
+        try:
+            self._adapter.close()
+        except Exception as error:  # noqa: BLE001 - user code, and it goes to the log
+            self._failure(error, "failed in finalize")
+        sys.stdout.flush()
+
+    def _open(self, frame: Frame) -> None:
+        header = frame.header
+        self._task = task = Task(header)
+        self._inline_bytes_max = header["inline_bytes_max"]
+        self._frame_bytes_max = header["frame_bytes_max"]
+        limit_memory(task.memory_bytes_max, LOADING_BYTES)
+        try:
+            adapter = adapter_for(header["runtime"])
+            found = adapter.open(task)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code
+            self._send_failed(error, "cannot be loaded")
+            return
+        self._adapter = adapter
+        self._channel.send({"op": "opened", "found": found})
+
+    def _start(self, frame: Frame) -> None:
+        assert self._adapter is not None
+        try:
+            self._adapter.start(frame.header["config"])
+            limit_memory(self._task.memory_bytes_max, RUNNING_BYTES)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code
+            self._send_failed(error, "failed in initialize")
+            return
+        self._channel.send({"op": "ready"})
+
+    def _arena(self, frame: Frame) -> None:
+        self._slab = self._channel.take_slab(frame.header["size"])
+
+    def _stop(self, frame: Frame) -> None:
+        raise Stop
+
+    def _run(self, frame: Frame) -> None:
+        run = frame.header["run"]
+        header, buffers, watched = self._answer(frame)
+        if watched is not None and watched() is not None:
+            self._kept[run] = watched
+            header["kept"] = True
+        header["run"] = run
+        header["op"] = "result"
+        self._channel.send(header, buffers)
+        if self._kept:
+            self._tell_released()
+
+    def _answer(
+        self, frame: Frame
+    ) -> tuple[dict[str, Any], list[Any], weakref.ReferenceType[Any] | None]:
+        """Run one batch; on return nothing of ours refers to its inputs any more."""
+        assert self._adapter is not None
+        header = frame.header
+        begin = time.monotonic()
+        inputs = Inputs(frame, self._slab, self._adapter.writable)
+        requests = [
+            Request(request, inputs, self._asks(header["run"], index))
+            for index, request in enumerate(header["requests"])
+        ]
+        watched = inputs.watch()
+        del inputs
+        loaded = time.monotonic()
+        results: list[Answer | Failure]
+        try:
+            results = self._adapter.execute(requests)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code
+            failure = self._failure(error, "failed in execute")
+            results = [failure] * len(requests)
+        del requests
+        done = time.monotonic()
+        reply, buffers = self._write(results, header["grant"])
+        times = (loaded - begin, done - loaded, time.monotonic() - done)
+        reply["times"] = times
+        return reply, buffers, watched
+
+    def _write(
+        self, results: list[Answer | Failure], grant: list[int]
+    ) -> tuple[dict[str, Any], list[Any]]:
+        writer = Writer(self._slab, grant, self._inline_bytes_max)
+        described: list[Any] = []
+        for result in results:
+            if isinstance(result, Failure):
+                described.append({"error": [result.code, result.message]})
+                continue
+            try:
+                outputs = writer.write(result.outputs)
+                described.append({"outputs": outputs, "parameters": result.parameters})
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - str() of user objects
+                failure = self._failure(error, "returned an output that cannot be read")
+                described.append({"error": [failure.code, failure.message]})
+        if writer.body_bytes > self._frame_bytes_max:
+            text = (
+                "model '{}': its outputs of {} bytes exceed both the shared memory granted to "
+                "them and the limit of {} bytes for one message (worker frame_bytes_max)".format(
+                    self._task.model, writer.body_bytes, self._frame_bytes_max
+                )
+            )
+            refused = {"error": ["RESOURCE_EXHAUSTED", text]}
+            return {"results": [refused] * len(results), "bytes": writer.bytes_total}, []
+        return {"results": described, "bytes": writer.bytes_total}, writer.buffers
+
+    def _asks(self, run: int, index: int) -> Callable[[], bool]:
+        def cancelled() -> bool:
+            reply = self._channel.ask({"op": "ask", "run": run, "index": index})
+            return bool(reply.header["cancelled"])
+
+        return cancelled
+
+    def _tell_released(self) -> None:
+        released = [run for run, root in self._kept.items() if root() is None]
+        if released:
+            for run in released:
+                del self._kept[run]
+            self._channel.send({"op": "released", "runs": released})
+
+    def _failure(self, error: BaseException, doing: str) -> Failure:
+        task = self._task
+        where = "model '{}' {}".format(task.model, doing)
+        return failure_of(error, where, task.directory, task.memory_bytes_max)
+
+    def _send_failed(self, error: BaseException, doing: str) -> None:
+        failure = self._failure(error, doing)
+        self._channel.send({"op": "failed", "code": failure.code, "message": failure.message})

@@ -1,0 +1,36 @@
+import signal
+
+import pytest
+
+from hostler.placement.process.launch import WORKER_FOLDER, describe_exit, environment
+
+
+def test_the_worker_is_where_placement_thinks_it_is():
+    assert (WORKER_FOLDER / "__main__.py").is_file()
+
+
+def test_a_worker_gets_nothing_of_the_servers_environment(monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    given = environment("/opt/py/bin/python", 3)
+    assert given["OMP_NUM_THREADS"] == "3"
+    assert given["PATH"].startswith("/opt/py/bin:")
+    assert "secret" not in given.values()
+
+
+@pytest.mark.parametrize(
+    ("code", "limit", "text"),
+    [
+        (0, 0, "exited with code 0"),
+        (3, 0, "exited with code 3"),
+        (-signal.SIGSEGV, 5, "was killed by SIGSEGV"),
+        (-signal.SIGKILL, 0, "was killed by SIGKILL (likely out of memory)"),
+        (
+            -signal.SIGKILL,
+            5,
+            "was killed by SIGKILL (likely out of memory: its limit is 5 bytes)",
+        ),
+        (-99, 0, "was killed by signal 99"),
+    ],
+)
+def test_ends_in_words(code, limit, text):
+    assert describe_exit(code, limit) == text

@@ -1,0 +1,73 @@
+import logging
+
+import pytest
+
+from hostler.placement.process.output import WorkerOutput
+
+
+class Clock:
+    def __init__(self):
+        self.time = 100.0
+
+    def now(self):
+        return self.time
+
+    def wall(self):
+        return 0.0
+
+
+@pytest.fixture
+def logged(caplog):
+    caplog.set_level(logging.DEBUG, "hostler.placement")
+    return caplog
+
+
+def shown(logged):
+    return [
+        (r.levelname, r.message, r.event.get("line", r.event.get("lines"))) for r in logged.records
+    ]
+
+
+def test_lines_come_whole_whatever_the_pieces(logged):
+    output = WorkerOutput("m:1/0", Clock(), 10, 10)
+    for piece in (b"one\ntw", b"o\n", b"\xff", b"three"):
+        output.feed(piece)
+    output.finish()
+    assert [line for _, _, line in shown(logged)] == ["one", "two", "\ufffdthree"]
+    assert output.tail(2) == "two | \ufffdthree"
+
+
+@pytest.mark.parametrize(
+    ("line", "level", "text"),
+    [
+        (b"WARNING: low", "WARNING", "low"),
+        (b"ERROR: bad", "ERROR", "bad"),
+        (b"DEBUG: fine", "DEBUG", "fine"),
+        (b"ValueError: no level", "INFO", "ValueError: no level"),
+    ],
+)
+def test_levels_of_the_logger_are_read_back(logged, line, level, text):
+    WorkerOutput("m:1/0", Clock(), 10, 10).feed(line + b"\n")
+    assert shown(logged) == [(level, "worker.output", text)]
+
+
+def test_a_flood_is_counted_dropped_and_kept_for_messages(logged):
+    clock = Clock()
+    output = WorkerOutput("m:1/0", clock, 3, 2)
+    output.feed(b"".join(b"%d\n" % i for i in range(6)))
+    clock.time += 1.0
+    output.feed(b"later\n")
+    assert [(m, x) for _, m, x in shown(logged)] == [
+        ("worker.output", "0"),
+        ("worker.output", "1"),
+        ("worker.output_dropped", 4),
+        ("worker.output", "later"),
+    ]
+    assert output.tail(9) == "4 | 5 | later"
+
+
+def test_a_line_without_end_is_bounded(logged):
+    output = WorkerOutput("m:1/0", Clock(), 3, 10)
+    for _ in range(100):
+        output.feed(b"x" * 1000)
+    assert max(len(line) for _, _, line in shown(logged)) == 2000
