@@ -214,6 +214,7 @@ class Scheduler:
 
     def replica_gone(self, replica: Replica) -> None:
         """See `core.ReplicaWatcher`."""
+        self.stats.worker_restarts += 1  # placement brings up another in its place
         if replica in self._idle:
             self._idle.remove(replica)
         elif replica in self._running:

@@ -217,6 +217,7 @@ async def test_a_lost_replica_takes_nothing_until_it_is_back() -> None:
     replica.finish()
     await turn()
     assert answered(second) == "b"
+    assert scheduler.stats.worker_restarts == 1
 
 
 async def test_an_unhealthy_model_says_why_and_heals() -> None:

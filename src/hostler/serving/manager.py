@@ -1,0 +1,242 @@
+"""Which models are live: the door between whoever asks and the models. Loop thread only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from hostler.core import Clock, Code, Context, HostlerError, Placement
+from hostler.repository import Override
+from hostler.serving.config import Config
+from hostler.serving.control import Control, PackageSource
+from hostler.serving.driver import Driver
+from hostler.serving.host import Host
+from hostler.serving.live import LiveModel, NewScheduler
+from hostler.serving.loader import Loader
+from hostler.serving.registry import MemoryReport, Model, ModelStatus, ModelVersion
+from hostler.serving.residency import Residency
+
+__all__ = ["Serving"]
+
+# A request of a client that left holds no pin, so the end of a drain is also looked for.
+_STOP_LOOK_S: Final = 0.05
+
+
+class Serving:
+    """All models of this server: which are known, which are in memory, and how to get one.
+
+    The path of a request is `live(...)`, or `await acquire(...)` where that gives None, then
+    `infer` while a pin is held.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        repository: PackageSource,
+        placement: Placement,
+        new_scheduler: NewScheduler,
+        clock: Clock,
+        host: Host,
+    ) -> None:
+        loader = Loader(placement, new_scheduler, config, clock, host)
+        self._config = config
+        self._clock = clock
+        self._models: dict[str, Model] = {}
+        self._live: dict[tuple[str, int | None], LiveModel] = {}
+        memory = Residency(loader, config, clock, host, self._publish)
+        self._driver = Driver(memory, config, clock)
+        self._control = Control(self._models, repository, self._driver, config, self._forget)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._operations: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._started = False
+
+    # -- a life ----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Read the repository and load what the control mode says; returns when that is through.
+
+        Models can be acquired as soon as the repository is read. A model that fails to load does
+        not fail the start. Raises: what reading the repository as a whole fails with.
+        """
+        self._driver.memory.begin()
+        await self._control.start(self._lock)
+        self._started = not self._stopping
+
+    async def stop(self, drain_s: float) -> None:
+        """Refuse new requests, wait at most this long for those there are, free everything."""
+        self._stopping = True
+        self._live.clear()
+        end = self._clock.now() + drain_s
+        await self._control.stop()
+        driver = self._driver
+        while driver.busy() and (left := end - self._clock.now()) > 0:
+            idle = driver.memory.changes.wait_until(
+                lambda: not driver.busy(), min(left, _STOP_LOOK_S)
+            )
+            await idle
+        await driver.finish()
+        left = max(0.0, end - self._clock.now())
+        versions = [v for model in self._models.values() for v in model.versions.values()]
+        await asyncio.gather(
+            *(driver.withdraw(v, "the server is stopping", left) for v in versions)
+        )
+        if self._operations:
+            await asyncio.wait(self._operations)
+        await driver.finish()
+
+    def ready(self) -> bool:
+        """Whether the server is to get traffic: first loads through, and not ending."""
+        return self._started and not self._stopping
+
+    # -- the path of a request -------------------------------------------------------------
+
+    def live(self, name: str, version: int | None = None) -> LiveModel | None:
+        """The model if it is in memory right now; pin it before the next await."""
+        return self._live.get((name, version))
+
+    async def acquire(self, name: str, version: int | None, context: Context) -> LiveModel:
+        """The model, pinned, loaded first if need be; give it back with `release()`.
+
+        Raises: NOT_FOUND; UNAVAILABLE where it is unloaded, failed or the server is stopping;
+        RESOURCE_EXHAUSTED where memory is short; DEADLINE_EXCEEDED; CANCELLED; QUEUE_FULL.
+        """
+        live = self._live.get((name, version))
+        if live is not None:
+            live.pin()
+            return live
+        if self._stopping:
+            raise HostlerError(Code.UNAVAILABLE, "the server is stopping")
+        return await self._driver.demand(self._model(name).find(version), context)
+
+    def _model(self, name: str) -> Model:
+        model = self._models.get(name)
+        if model is None:
+            raise HostlerError(Code.NOT_FOUND, f"Request for unknown model: '{name}' is not found")
+        return model
+
+    def _publish(self, version: ModelVersion) -> None:
+        """Keep the look-up of `live` true after a change of this version."""
+        if self._stopping:
+            return
+        name, number = version.spec.name, version.spec.version
+        self._point((name, number), None if version.barred else version.live)
+        model = self._models.get(name)
+        default = model.default() if model is not None else None
+        self._point((name, None), default.live if default is not None else None)
+
+    def _point(self, key: tuple[str, int | None], live: LiveModel | None) -> None:
+        if live is None:
+            self._live.pop(key, None)
+        else:
+            self._live[key] = live
+
+    def _forget(self, model: Model, version: int) -> None:
+        """Remove a version that is withdrawn, and the model with its last."""
+        gone = model.versions.pop(version)
+        if not model.versions and model.error is None:
+            self._models.pop(model.name, None)
+        self._publish(gone)
+
+    # -- what is known ---------------------------------------------------------------------
+
+    def model_ready(self, name: str, version: int | None = None) -> bool:
+        """Whether a request for it would be served now, perhaps after a load on demand.
+
+        Raises: NOT_FOUND for an unknown model or version.
+        """
+        if self._stopping:
+            return False
+        try:
+            return self._model(name).find(version).healthy
+        except HostlerError as error:
+            if error.code is Code.NOT_FOUND:
+                raise
+            return False
+
+    def versions(self, name: str) -> list[int]:
+        """Versions that can be served, ascending. Raises: NOT_FOUND."""
+        model = self._model(name)
+        return sorted(n for n, v in model.versions.items() if v.admitted and v.available)
+
+    def index(self) -> list[ModelStatus]:
+        """A row for every version there is, loaded or not, by name and version."""
+        ledger = self._driver.memory.ledger
+        rows = []
+        for name in sorted(self._models):
+            model = self._models[name]
+            if not model.versions:
+                rows.append(model.status())
+            for number in sorted(model.versions):
+                version = model.versions[number]
+                rows.append(version.status(ledger.amount(version.key)))
+        return rows
+
+    def memory(self) -> MemoryReport:
+        """The numbers of the memory budget."""
+        memory = self._driver.memory
+        return MemoryReport(
+            budget_bytes=memory.ledger.budget_bytes,
+            used_bytes=memory.ledger.used_bytes,
+            loads=self._driver.loads,
+            evictions=memory.evictions,
+            loaded=memory.loaded,
+        )
+
+    # -- the repository API ----------------------------------------------------------------
+
+    async def load(self, name: str, override: Override | None = None) -> None:
+        """Load a model, or bring it up to what its package (or the override) says now.
+
+        Old versions serve until the new ones can. Returns when all versions are loaded.
+        Raises: UNAVAILABLE outside control mode explicit; NOT_FOUND; what loading fails with.
+        """
+        self._allow()
+        await self._operate(name, self._control.load(name, override))
+
+    async def unload(self, name: str, *, unload_dependents: bool = False) -> None:
+        """Take a model out of service; returns when its requests are finished and memory is free.
+
+        Of no effect on an unknown model. `unload_dependents`: nothing depends on a model so far.
+        Raises: UNAVAILABLE outside control mode explicit.
+        """
+        self._allow()
+        await self._operate(name, self._control.unload(name))
+
+    async def _operate(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run a change of one model to its end, even if whoever asked for it has gone."""
+
+        async def change() -> None:
+            async with self._lock(name):
+                await work
+
+        task = asyncio.get_running_loop().create_task(change())
+        self._operations.add(task)
+        task.add_done_callback(self._operated)
+        await asyncio.shield(task)
+
+    def _operated(self, task: asyncio.Task[None]) -> None:
+        self._operations.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked has it, if they are still there
+
+    def _allow(self) -> None:
+        if self._stopping:
+            raise HostlerError(Code.UNAVAILABLE, "the server is stopping")
+        mode = self._config.control_mode
+        if mode != "explicit":
+            # Source: Triton core, InferenceServer::LoadModel; the first half is its text.
+            raise HostlerError(
+                Code.UNAVAILABLE,
+                "explicit model load / unload is not allowed if polling is enabled or all models "
+                f"are loaded at start: serving.control_mode is '{mode}'; set it to 'explicit'",
+            )
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        """Orders the changes of one model; kept only as long as somebody holds or waits for it."""
+        lock = self._locks.get(name)
+        if lock is None:
+            lock = self._locks[name] = asyncio.Lock()
+        return lock
