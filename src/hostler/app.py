@@ -67,7 +67,7 @@ def check(settings: Settings, paths: Sequence[Path], progress: Report) -> list[C
         return runner.run(_check(settings, paths, progress))
 
 
-def _build(settings: Settings, paths: Sequence[Path]) -> Serving:
+def _build(settings: Settings, repository: Repository) -> Serving:
     clock = SystemClock()
 
     def new_scheduler(spec: ModelSpec, stats: Stats) -> Scheduler:
@@ -76,7 +76,7 @@ def _build(settings: Settings, paths: Sequence[Path]) -> Serving:
 
     return Serving(
         settings.serving,
-        Repository(paths, settings.repository),
+        repository,
         LocalPlacement(settings.placement, settings.workers, clock),
         new_scheduler,
         clock,
@@ -85,7 +85,8 @@ def _build(settings: Settings, paths: Sequence[Path]) -> Serving:
 
 
 async def _serve(settings: Settings, paths: Sequence[Path]) -> int:
-    serving = _build(settings, paths)
+    repository = Repository(paths, settings.repository)
+    serving = _build(settings, repository)
     gateway = HttpGateway(settings.gateway, serving, settings.telemetry)
     drain_s = settings.serving.drain_timeout_s
     stopping = _StopSignals()
@@ -113,6 +114,7 @@ async def _serve(settings: Settings, paths: Sequence[Path]) -> int:
         finishing.result()
     finally:
         stopping.ignore()
+        repository.close()
     _LOG.info("server.stopped", extra={"event": {"at_once": False}})
     return 0
 
@@ -165,7 +167,8 @@ class _StopSignals:
 
 async def _check(settings: Settings, paths: Sequence[Path], progress: Report) -> list[CheckRow]:
     by_hand = msgspec.structs.replace(settings.serving, control_mode="explicit", startup_models=())
-    serving = _build(msgspec.structs.replace(settings, serving=by_hand), paths)
+    repository = Repository(paths, settings.repository)
+    serving = _build(msgspec.structs.replace(settings, serving=by_hand), repository)
     await serving.start()
     rows: list[CheckRow] = []
     try:
@@ -175,6 +178,7 @@ async def _check(settings: Settings, paths: Sequence[Path], progress: Report) ->
             await serving.unload(name)
     finally:
         await serving.stop(settings.serving.drain_timeout_s)
+        repository.close()
     return rows
 
 

@@ -133,7 +133,7 @@ class Control:
         while True:
             await asyncio.sleep(self._config.sweep_interval_s)
             try:
-                self._driver.memory.sweep()
+                await self._driver.memory.sweep()
             except Exception:
                 log.exception("memory.sweep_failed")
 

@@ -285,9 +285,10 @@ class Residency:
 
     # -- from time to time -----------------------------------------------------------------
 
-    def sweep(self) -> None:
+    async def sweep(self) -> None:
         """Look at the memory really used and at models nobody asks for, and evict accordingly."""
-        self._measure()
+        await self._measure_workers()
+        self._measure_process()
         was_over, self._over = self._over, not self.room.relieve("pressure")
         if self._over and not was_over:
             event = {
@@ -301,15 +302,29 @@ class Residency:
             self.evict(idle, 0, "idle")
         self.changes.notify()
 
-    def _measure(self) -> None:
-        explained = 0
-        for key, place in self._places.items():
-            if runs_in_process(place.live.spec):
-                explained += self.ledger.amount(key)
-            elif not place.leaving and place.live.loaded is not None:
-                self.ledger.settle(key, max(1, place.live.loaded.footprint_bytes))
+    async def _measure_workers(self) -> None:
+        workers = {
+            key: place.live.loaded
+            for key, place in self._places.items()
+            if not runs_in_process(place.live.spec) and place.live.loaded is not None
+        }
+        # Off the loop: the kernel walks the pages of every worker, a millisecond for each.
+        sizes = await asyncio.to_thread(
+            lambda: {key: loaded.footprint_bytes for key, loaded in workers.items()}
+        )
+        for key, size in sizes.items():
+            place = self._places.get(key)
+            if place is not None and not place.leaving:
+                self.ledger.settle(key, max(1, size))
+
+    def _measure_process(self) -> None:
         if self._loader.measuring:
             return
+        explained = sum(
+            self.ledger.amount(key)
+            for key, place in self._places.items()
+            if runs_in_process(place.live.spec)
+        )
         growth = self._host.process_bytes() - self._empty_bytes - self._loader.overhead_bytes
         budget = self.ledger.budget_bytes
         self.ledger.drift_bytes = drift(growth, explained, budget, self._config)
