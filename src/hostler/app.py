@@ -32,7 +32,7 @@ from hostler.telemetry import configure_logging
 
 __all__ = ["CheckRow", "check", "serve"]
 
-_LOG = logging.getLogger("hostler.app")
+log = logging.getLogger("hostler.app")
 
 _ARENAS_MAX = 2
 """malloc arenas: one for the loop and one for all other threads, so that freed models go back."""
@@ -101,21 +101,21 @@ async def _serve(settings: Settings, paths: Sequence[Path]) -> int:
         if loading.done():
             loading.result()  # a server that cannot start says why
             await stopping.first.wait()
-        _LOG.info("server.stopping", extra={"event": {"drain_s": drain_s}})
+        log.info("server.stopping", extra={"event": {"drain_s": drain_s}})
         finishing = asyncio.ensure_future(_finish(gateway, serving, loading, drain_s))
         await asyncio.wait(
             [finishing, asyncio.ensure_future(stopping.second.wait())],
             return_when=asyncio.FIRST_COMPLETED,
         )
         if not finishing.done():
-            _LOG.warning("server.stopped", extra={"event": {"at_once": True}})
+            log.warning("server.stopped", extra={"event": {"at_once": True}})
             logging.shutdown()
             os._exit(1)  # threads may be inside a model, and workers die with this process
         finishing.result()
     finally:
         stopping.ignore()
         repository.close()
-    _LOG.info("server.stopped", extra={"event": {"at_once": False}})
+    log.info("server.stopped", extra={"event": {"at_once": False}})
     return 0
 
 
@@ -131,7 +131,7 @@ async def _load(serving: Serving, gateway: HttpGateway) -> None:
         "loaded": sum(status.loaded for status in index),
         "unavailable": sum(status.state == "UNAVAILABLE" for status in index),
     }
-    _LOG.info("server.ready", extra={"event": event})
+    log.info("server.ready", extra={"event": event})
 
 
 async def _finish(

@@ -29,7 +29,7 @@ from hostler.runtimes.onnx import OnnxGraph, OnnxModel, open_graph
 
 __all__ = ["LoadedOnnx", "PreparedOnnx", "ThreadPolicy", "prepare_onnx"]
 
-_LOG = logging.getLogger("hostler.placement")
+log = logging.getLogger("hostler.placement")
 
 _SMALL_FILE_BYTES: Final = 1 << 20
 """Graphs up to here start with one thread a run and are cheap to open again."""
@@ -88,7 +88,10 @@ class _Thread:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            job()
+            try:
+                job()
+            except Exception:  # a bug of ours: one batch is lost to its deadline, not the replica
+                log.exception("replica.job_failed", extra={"event": {"replica": self._name}})
             del job  # it holds the batch, and the next one may be long in coming
 
 
@@ -215,13 +218,13 @@ class LoadedOnnx:
             graph = await asyncio.to_thread(open_graph, self._spec, self._policy.threads)
         except HostlerError as error:
             failed = {"model": self._spec.label, "error": error.message}
-            _LOG.warning("model.threads_kept", extra={"event": failed})
+            log.warning("model.threads_kept", extra={"event": failed})
             return
         model = OnnxModel(graph, self._spec, self._clock)
         for replica in self._replicas:
             replica.use(model)
         event: dict[str, object] = {"model": self._spec.label, "threads": self._policy.threads}
-        _LOG.info("model.threads_raised", extra={"event": event})
+        log.info("model.threads_raised", extra={"event": event})
 
 
 class PreparedOnnx:
