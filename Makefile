@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
-TESTS := $(BIN)/python -m pytest -n 2
+TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile
 PATHS := src tests bench examples
 
 .DEFAULT_GOAL := help
@@ -28,7 +28,7 @@ demo: $(VENV)/.ready-for-demo ## Train small models, serve them, ask them, stop:
 test: check ## Check everything, then run all tests but the slow ones.
 	$(TESTS) -m "not slow"
 
-test-all: check ## As `test`, with the slow proofs: chaos, a thousand models.
+test-all: check ## As `test`, with the slow proofs: minutes of chaos and of a thousand models.
 	$(TESTS)
 
 check: setup ## Format, lint, types, imports between rooms, house rules.

@@ -173,8 +173,14 @@ class ServerProcess:
         return found
 
     def pss_bytes(self) -> int:
-        """Proportional set size of the server and its workers together; cheap enough to poll."""
-        return sum(_pss_bytes(pid) for pid in _family(self.pid))
+        """Proportional set size of the server and its workers together; cheap enough to poll.
+
+        A worker that was forked and has not yet become another program is left out: it runs in the
+        server's own memory (vfork), which would count twice.
+        """
+        own = _command_line(self.pid)
+        workers = [pid for pid in _family(self.pid)[1:] if _command_line(pid) != own]
+        return sum(map(_pss_bytes, [self.pid, *workers]))
 
     def events(self, name: str | None = None, **fields: object) -> list[dict[str, Any]]:
         """Log events in order: those of this name and with these fields, where given."""
@@ -293,6 +299,13 @@ def _family(pid: int) -> list[int]:
             with contextlib.suppress(OSError):
                 pids += map(int, path.read_text("ascii").split())
     return found
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _pss_bytes(pid: int) -> int:
