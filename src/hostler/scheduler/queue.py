@@ -145,6 +145,7 @@ class RequestQueue(Generic[Item]):
 
     def take(self, now: float) -> Take[Item]:
         """Form the next batch for one idle replica."""
+        soonest = NEVER
         for group in self._all:
             lane = group.oldest()
             if lane is None:
@@ -152,8 +153,8 @@ class RequestQueue(Generic[Item]):
             limit, ask_again = self._limit(lane, now)
             if limit:
                 return Take(self._cut(group, lane, limit))
-            return Take([], ask_again)
-        return Take([])
+            soonest = min(soonest, ask_again)
+        return Take([], soonest)
 
     def expire(self, now: float) -> list[Item]:
         """Remove and return what waited too long; late requests under DELAY only move back."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hostler.core import NEVER, Batching, Code, Context, HostlerError, InferRequest, QueuePolicy
@@ -116,6 +118,13 @@ class TestPriorities:
         )
         order = [names(queue.take(0.0).items) for _ in range(3)]
         assert order == [["high"], ["default", "unknown"], ["low"]]
+
+    def test_an_urgent_class_that_still_gathers_does_not_hold_up_one_that_is_due(self) -> None:
+        queue = make(replace(self.BATCHING, delay_s=0.5))
+        put(queue, waiting("low", at=0.0, priority=3), waiting("high", at=0.4, priority=1))
+        assert names(queue.take(0.5).items) == ["low"]
+        take = queue.take(0.5)
+        assert (take.items, take.ask_again) == ([], pytest.approx(0.9))
 
     def test_a_class_has_its_own_size(self) -> None:
         policies = {3: QueuePolicy(size_max=1)}
