@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import typer
+from rich.markup import escape
 
 from hostler.cli.failures import Misuse
 from hostler.config import (
@@ -129,7 +130,7 @@ def _parameter(flag: Flag) -> inspect.Parameter:
         annotation = list[str] | None
     option = typer.Option(
         flag.option,
-        help=f"{setting.description} \\[default: {_shown_default(setting)}]",
+        help=f"{escape(setting.description)} \\[default: {_shown_default(setting)}]",
         metavar=None if setting.plain is bool else _metavar(setting),
         show_default=False,
         rich_help_panel=flag.panel,

@@ -16,6 +16,7 @@ __all__ = ["command"]
 FLAGS: Final = (
     Flag("--host", "gateway.host"),
     Flag("--port", "gateway.port"),
+    Flag("--allow-unauthenticated-remote/--loopback-only", "gateway.allow_unauthenticated_remote"),
     Flag("--model-control", "serving.control_mode"),
     Flag("--load-model", "serving.startup_models"),
     Flag("--memory-budget", "serving.memory_budget_bytes"),

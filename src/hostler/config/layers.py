@@ -70,11 +70,13 @@ def from_environment(
     """What `HOSTLER_<ROOM>__<FIELD>` variables say; `variables` defaults to the process's own.
 
     Raises: INVALID_ARGUMENT for a variable with that double underscore that names no setting,
-    and for one that only lacks the double underscore.
+    and for one that only lacks the double underscore or the room.
     """
     variables = os.environ if variables is None else variables
     by_variable = {setting.variable: name for name, setting in known.items()}
     single = {variable.replace("__", "_"): variable for variable in by_variable}
+    for setting in known.values():  # HOSTLER_PORT for HOSTLER_GATEWAY__PORT
+        single.setdefault(_PREFIX + setting.field.upper(), setting.variable)
     given = []
     for variable in sorted(variables):
         if not variable.startswith(_PREFIX):

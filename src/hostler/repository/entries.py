@@ -170,5 +170,8 @@ def _folder_entry(item: Item, bounds: Bounds) -> Entry | None:
             f"'{item.path}/{file}' is in no version folder; move it to '{item.path}/1/{file}'",
         )
         return Entry(name, item, (), None, bounds, misplaced)
-    _log.debug("repository.folder_ignored", extra={"event": {"path": item.path}})
+    if inside:
+        reason = "neither config.pbtxt nor a version folder (1, 2, ...) nor a model file"
+        event = {"path": item.path, "reason": reason}
+        _log.info("repository.folder_ignored", extra={"event": event})
     return None

@@ -7,6 +7,7 @@ here runs on the loop thread; decisions are in `queue` and `cost`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import Final
 
@@ -28,7 +29,11 @@ from hostler.scheduler.queue import RequestQueue, Waiting
 
 __all__ = ["Scheduler"]
 
+log = logging.getLogger("hostler.scheduler")
+
 _EXPIRED: Final = "Request timeout expired"
+
+_WARN_EVERY_S: Final = 10.0
 
 
 class Pending(Waiting):
@@ -142,6 +147,7 @@ class Scheduler:
         self._pump_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = NEVER
+        self._quiet_until = 0.0
         self._drained: asyncio.Event = asyncio.Event()
 
     # -- callers ---------------------------------------------------------------------------
@@ -295,6 +301,8 @@ class Scheduler:
             stats.last_inference_wall_s = self._clock.wall()
         elif outcome is not None:
             stats.fail(seconds, outcome.message)
+            if outcome.code is Code.MODEL_ERROR:
+                self._warn(outcome)
         future = item.future
         if not future.done():
             if isinstance(outcome, InferResponse):
@@ -304,6 +312,15 @@ class Scheduler:
         self._open -= 1
         if self._open == 0:
             self._drained.set()
+
+    def _warn(self, error: HostlerError) -> None:
+        """Say that the model fails, once in a while: a log line a request would be a flood."""
+        now = self._clock.now()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _WARN_EVERY_S
+            failed = self.stats.fail_count
+            event = {"model": self.label, "error": error.message, "failed_so_far": failed}
+            log.warning("model.request_failed", extra={"event": event})
 
     # -- those who do not wait to the end --------------------------------------------------
 

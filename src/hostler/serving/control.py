@@ -61,6 +61,9 @@ class Control:
         """Read the repository, load what is to be loaded at start, begin to poll and to sweep."""
         explicit = self._config.control_mode == "explicit"
         packages = await asyncio.to_thread(self._repository.scan)
+        if not packages:
+            event = {"hint": "a repository holds <model>/<version>/model.onnx, or .onnx files"}
+            log.warning("repository.empty", extra={"event": event})
         for name in sorted(packages):
             self._register(packages[name], State.WITHDRAWN if explicit else State.REGISTERED)
         loop = asyncio.get_running_loop()
@@ -118,9 +121,20 @@ class Control:
         loads = []
         for version in versions:
             needed = memory.needed_bytes(version, version.spec)
-            if needed > memory.ledger.budget_bytes:
-                continue  # it says so itself when it is asked for
-            if self._ended or not memory.room.fits(needed):
+            budget = memory.ledger.budget_bytes
+            if self._ended:
+                break
+            if not memory.room.fits(needed):
+                event = {
+                    "model": version.spec.name,
+                    "version": version.spec.version,
+                    "estimated_bytes": needed,
+                    "budget_bytes": budget,
+                }
+                never = needed > budget  # it says so itself when it is asked for
+                log.warning("model.left_for_later", extra={"event": {**event, "never": never}})
+                if never:
+                    continue
                 break
             loads.append(driver.load(version, "start"))
             await asyncio.sleep(0)  # lets the load put in its claim, which the next `fits` sees

@@ -147,30 +147,44 @@ def unmovable_bytes(residents: Iterable[Resident], call_path: tuple[str, ...]) -
 
 
 def shortage(
-    label: str, needed_bytes: int, ledger: Ledger, residents: Iterable[Resident]
+    label: str,
+    needed_bytes: int,
+    ledger: Ledger,
+    residents: Iterable[Resident],
+    own_bytes: int = 0,
 ) -> HostlerError:
-    """The error of a load for which there is no room, with the numbers."""
+    """The error of a load for which there is no room, with the numbers.
+
+    `own_bytes`: what the load itself holds of the ledger while it is asked.
+    """
+    budget = ledger.budget_bytes
+    if needed_bytes > budget:
+        return HostlerError(
+            Code.RESOURCE_EXHAUSTED,
+            f"no memory for model '{label}': it needs {_mib(needed_bytes)} and the whole budget is "
+            f"{_mib(budget)}; raise serving.memory_budget_bytes (--memory-budget)",
+            details={"needed_bytes": needed_bytes, "budget_bytes": budget},
+        )
     busy = [r for r in residents if r.busy or r.kept or r.pinned]
-    committed, budget = ledger.committed_bytes, ledger.budget_bytes
-    forever = needed_bytes > budget
-    advice = (
-        "it can never fit"
-        if forever
-        else f"{len(busy)} models that hold {sum(r.footprint_bytes for r in busy)} bytes are busy "
-        "or pinned; try again later"
-    )
+    others = max(0, ledger.committed_bytes - own_bytes)
     return HostlerError(
         Code.RESOURCE_EXHAUSTED,
-        f"no memory for model '{label}': it needs {needed_bytes} bytes and {committed} of the "
-        f"budget's {budget} are in use; {advice}, or raise serving.memory_budget_bytes",
+        f"no memory for model '{label}': it needs {_mib(needed_bytes)} and others hold "
+        f"{_mib(others)} of the budget of {_mib(budget)}; {len(busy)} of them are busy or pinned "
+        f"({_mib(sum(r.footprint_bytes for r in busy))}), so try again later, or raise "
+        "serving.memory_budget_bytes (--memory-budget)",
         details={
             "needed_bytes": needed_bytes,
-            "used_bytes": committed,
+            "used_bytes": others,
             "budget_bytes": budget,
             "busy_models": len(busy),
         },
-        retry_after_s=None if forever else 1.0,
+        retry_after_s=1.0,
     )
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.1f} MiB"
 
 
 def estimate_bytes(spec: ModelSpec, in_process: bool, config: Config) -> int:

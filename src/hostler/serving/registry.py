@@ -177,7 +177,9 @@ class Model:
                 raise self._unavailable()
             raise HostlerError(
                 Code.NOT_FOUND,
-                f"Request for unknown model: '{self.name}' version {version} is not found",
+                f"Request for unknown model: '{self.name}' version {version} is not found; its "
+                f"versions are {', '.join(map(str, sorted(self.versions))) or 'none'}. A package "
+                "serves its highest version unless its config.pbtxt sets version_policy",
             )
         if not found.available and found.state is not State.FAILED:
             raise self._unavailable(found)

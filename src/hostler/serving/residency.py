@@ -141,8 +141,8 @@ class Residency:
             except BaseException:
                 self._give_back(key)
                 raise
-            # While it still counts as held, so that the numbers show what stood in the way.
-            error = shortage(spec.label, footprint, self.ledger, self.residents())
+            own_bytes = self.ledger.amount(key)
+            error = shortage(spec.label, footprint, self.ledger, self.residents(), own_bytes)
             self._give_back(key)
             if footprint > self.ledger.budget_bytes:
                 break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any, Protocol
 
 from ..errors import Failure
@@ -85,6 +86,13 @@ def adapter_for(runtime: str) -> Adapter:
     """A new adapter for this runtime."""
     if runtime not in MODULES:
         raise Failure("INTERNAL", "worker has no adapter for runtime '{}'".format(runtime))
-    module = importlib.import_module(MODULES[runtime], __package__)
+    try:
+        module = importlib.import_module(MODULES[runtime], __package__)
+    except ImportError as error:
+        raise Failure(
+            "UNIMPLEMENTED",
+            "the runtime '{}' cannot be imported by {}: {}; install it there, for example with the "
+            "extra hostler[{}]".format(runtime, sys.executable, error, runtime),
+        ) from error
     adapter: Adapter = module.new_adapter()
     return adapter
