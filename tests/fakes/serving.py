@@ -258,7 +258,7 @@ class FakeScheduler:
     def replica_ready(self, replica: Any) -> None:
         self.replicas.append(replica)
 
-    def replica_gone(self, replica: Any) -> None:
+    def replica_gone(self, replica: Any, *, lost: bool = True) -> None:
         self.replicas.remove(replica)
 
     def unhealthy(self, error: HostlerError | None) -> None:

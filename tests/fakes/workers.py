@@ -128,7 +128,7 @@ class RecordingWatcher:
         self.ready.append(replica)
         self._note("ready " + replica.name)
 
-    def replica_gone(self, replica: Replica) -> None:
+    def replica_gone(self, replica: Replica, *, lost: bool = True) -> None:
         self.ready.remove(replica)
         self._note("gone " + replica.name)
 

@@ -71,9 +71,10 @@ class Batch:
     `requests`: in order; all share one `join_key`. `rows`: their sum. `stackable`: whether tensors
     have a batch dimension to join along (a batch of an unbatched model holds one request).
     `expected_s`: what the scheduler thinks the run will take, in seconds; infinity when unknown.
+    `outstanding`: the most requests that were waiting or running since the batch before.
     """
 
-    __slots__ = ("expected_s", "requests", "rows", "stackable")
+    __slots__ = ("expected_s", "outstanding", "requests", "rows", "stackable")
 
     def __init__(
         self, requests: Sequence[InferRequest], *, stackable: bool, expected_s: float
@@ -82,6 +83,7 @@ class Batch:
         self.rows = sum([request.rows for request in requests])
         self.stackable = stackable
         self.expected_s = expected_s
+        self.outstanding = len(requests)
 
     def output_names(self) -> list[str] | None:
         """The union of what the requests want, in first-seen order; None when one wants all."""

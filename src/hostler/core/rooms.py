@@ -46,8 +46,11 @@ class ReplicaWatcher(Protocol):
         """This replica can take batches from now on."""
         ...
 
-    def replica_gone(self, replica: Replica) -> None:
-        """This replica takes none until it is ready again; its running batch was answered."""
+    def replica_gone(self, replica: Replica, *, lost: bool = True) -> None:
+        """This replica takes none until it is ready again.
+
+        `lost`: it died, and its running batch was answered; else it was withdrawn, and answers it.
+        """
         ...
 
     def unhealthy(self, error: HostlerError | None) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final
 
@@ -25,42 +24,21 @@ from hostler.core import (
     ReplicaWatcher,
     Sink,
 )
+from hostler.placement.arrangement import Arrangement, Arranger
 from hostler.runtimes.onnx import OnnxGraph, OnnxModel, open_graph
 
-__all__ = ["LoadedOnnx", "PreparedOnnx", "ThreadPolicy", "prepare_onnx"]
+__all__ = ["LoadedOnnx", "PreparedOnnx", "prepare_onnx"]
 
 log = logging.getLogger("hostler.placement")
 
 _SMALL_FILE_BYTES: Final = 1 << 20
-"""Graphs up to here start with one thread a run and are cheap to open again."""
-
-_LONG_RUNS: Final = 5
-"""Long runs after which a small graph gets all threads; a single one may be a busy machine's."""
+"""Graphs up to here start with one thread a run, and are cheap to open again with more."""
 
 _LAST_RUN_S: Final = 30.0
 """How long a closing replica waits for a run whose requests have left: it cannot be stopped, and a
 process that ends with a thread inside ONNX Runtime aborts."""
 
 _Job = Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadPolicy:
-    """How runs use threads.
-
-    `threads`: for one run of one replica. `inline_s_max`: batches expected to take no longer run
-    on the loop. `long_run_s`: runs beyond it are worth more than one thread: to wake a second
-    one costs 0.05 ms on an idle core, and half a millisecond where all cores are busy.
-    """
-
-    threads: int
-    inline_s_max: float = 0.00025
-    long_run_s: float = 0.001
-
-    def threads_for(self, spec: ModelSpec) -> int:
-        """Threads to open this graph with, before a run has been seen."""
-        small = 0 < spec.file_bytes <= _SMALL_FILE_BYTES
-        return 1 if small else self.threads
 
 
 class _Thread:
@@ -120,18 +98,23 @@ class _Relay:
 class InProcessReplica:
     """One caller of a shared session; see `core.Replica`.
 
-    `on_long_run`: told on the loop of each run that took longer than the policy's `long_run_s`.
+    `inline_s_max`: batches expected to take no longer run on the loop. `on_run`: told on the loop
+    of each batch that ran in the thread, with the seconds it computed.
     """
 
     def __init__(
-        self, name: str, model: OnnxModel, policy: ThreadPolicy, on_long_run: Callable[[], None]
+        self, name: str, inline_s_max: float, on_run: Callable[[Batch, float], None]
     ) -> None:
         self.name = name
-        self._model: OnnxModel | None = model
-        self._policy = policy
-        self._on_long_run = on_long_run
+        self._model: OnnxModel | None = None
+        self._inline_s_max = inline_s_max
+        self._on_run = on_run
         self._thread = _Thread(name)
         self._loop = asyncio.get_running_loop()
+
+    def use(self, model: OnnxModel | None) -> None:
+        """Run the next batches on this model; None refuses them. A batch that runs is finished."""
+        self._model = model
 
     def run(self, batch: Batch, sink: Sink) -> None:
         """See `core.Replica`."""
@@ -140,15 +123,10 @@ class InProcessReplica:
             error = HostlerError(Code.UNAVAILABLE, f"replica {self.name} is closed")
             for index in range(len(batch.requests)):
                 sink.send(index, error)
-        elif batch.expected_s <= self._policy.inline_s_max:
+        elif batch.expected_s <= self._inline_s_max:
             model.run(batch, sink)
         else:
             self._thread.submit(lambda: self._run_elsewhere(model, batch, sink))
-
-    def use(self, model: OnnxModel) -> None:
-        """Run the next batches on this model instead."""
-        if self._model is not None:
-            self._model = model
 
     async def close(self) -> None:
         """Take no more batches, and wait for the one that runs: it is still answered."""
@@ -160,80 +138,101 @@ class InProcessReplica:
         relay = _Relay()
         model.run(batch, relay)
         try:
-            self._loop.call_soon_threadsafe(self._take_over, relay, sink)
+            self._loop.call_soon_threadsafe(self._take_over, batch, relay, sink)
         except RuntimeError:
             return  # the loop has closed: the server is gone, and so is whoever waited
 
-    def _take_over(self, relay: _Relay, sink: Sink) -> None:
+    def _take_over(self, batch: Batch, relay: _Relay, sink: Sink) -> None:
         relay.deliver(sink)
-        if relay.spent is not None and relay.spent[1] > self._policy.long_run_s:
-            self._on_long_run()
+        if relay.spent is not None:
+            self._on_run(batch, relay.spent[1])
 
 
 class LoadedOnnx:
     """The replicas of one model version on one session; see `core.LoadedModel`.
 
-    A small graph starts with one thread a run. When its runs turn out to be long, it is opened
-    again with `policy.threads` and the replicas move over between two batches.
+    A package that states how many instances or threads it wants gets just that. Else `arranger`
+    decides: the graph is opened again for another number of threads, and the replicas move over
+    between two batches, so that it is in memory twice only while it moves.
     """
 
     footprint_bytes = 0
 
-    def __init__(self, spec: ModelSpec, clock: Clock, policy: ThreadPolicy) -> None:
+    def __init__(
+        self, spec: ModelSpec, clock: Clock, inline_s_max: float, arranger: Arranger | None
+    ) -> None:
         self._spec = spec
         self._clock = clock
-        self._policy = policy
+        self._inline_s_max = inline_s_max
+        self._arranger = arranger
+        self._watcher: ReplicaWatcher | None = None
         self._replicas: list[InProcessReplica] = []
-        self._long_runs = 0
-        self._widening: asyncio.Task[None] | None = None
+        self._moving: asyncio.Task[None] | None = None
 
     def start(self, graph: OnnxGraph, watcher: ReplicaWatcher) -> None:
         """Make the replicas and announce them."""
-        spec = self._spec
-        model = OnnxModel(graph, spec, self._clock)
-        self._replicas = [
-            InProcessReplica(f"{spec.label}/{index}", model, self._policy, self._note_long_run)
-            for index in range(spec.instance_count)
-        ]
-        for replica in self._replicas:
-            watcher.replica_ready(replica)
+        self._watcher = watcher
+        self._run_on(graph, self._spec.instance_count)
 
     async def close(self) -> None:
         """See `core.LoadedModel`. The session's memory goes with its last reference."""
+        self._watcher = None
+        if self._moving is not None:
+            await asyncio.wait([self._moving])
         replicas, self._replicas = self._replicas, []
         for replica in replicas:
             await replica.close()
-        if self._widening is not None:
-            await asyncio.wait([self._widening])
 
-    def _note_long_run(self) -> None:
-        if self._widening is not None or self._policy.threads_for(self._spec) > 1:
-            return
-        self._long_runs += 1
-        if self._long_runs >= _LONG_RUNS and self._policy.threads > 1:
-            self._widening = asyncio.ensure_future(self._widen())
-
-    async def _widen(self) -> None:
-        try:
-            graph = await asyncio.to_thread(open_graph, self._spec, self._policy.threads)
-        except HostlerError as error:
-            failed = {"model": self._spec.label, "error": error.message}
-            log.warning("model.threads_kept", extra={"event": failed})
-            return
+    def _run_on(self, graph: OnnxGraph, lanes: int) -> None:
+        """Let this many replicas take batches, and on this graph."""
+        watcher = self._watcher
+        if watcher is None:
+            return  # closed while the graph was being opened
         model = OnnxModel(graph, self._spec, self._clock)
-        for replica in self._replicas:
-            replica.use(model)
-        event: dict[str, object] = {"model": self._spec.label, "threads": self._policy.threads}
-        log.info("model.threads_raised", extra={"event": event})
+        for index in range(len(self._replicas), lanes):
+            name = f"{self._spec.label}/{index}"
+            self._replicas.append(InProcessReplica(name, self._inline_s_max, self._note))
+        for index, replica in enumerate(self._replicas):
+            replica.use(model if index < lanes else None)
+            if index < lanes:
+                watcher.replica_ready(replica)
+            else:
+                watcher.replica_gone(replica, lost=False)
+
+    def _note(self, batch: Batch, infer_s: float) -> None:
+        arranger = self._arranger
+        if arranger is None or self._moving is not None or self._watcher is None:
+            return
+        wanted = arranger.observe(self._clock.now(), batch.rows, infer_s, batch.outstanding)
+        if wanted is not None:
+            self._moving = asyncio.ensure_future(self._move(arranger, wanted))
+
+    async def _move(self, arranger: Arranger, wanted: Arrangement) -> None:
+        wide = wanted is Arrangement.WIDE
+        event: dict[str, object] = {"model": self._spec.label, "runs": wanted.value}
+        try:
+            threads = arranger.cores if wide else 1
+            graph = await asyncio.to_thread(open_graph, self._spec, threads)
+            self._run_on(graph, 1 if wide else arranger.cores)
+            arranger.moved(self._clock.now(), wanted)
+            log.info("model.rearranged", extra={"event": event})
+        except HostlerError as error:
+            arranger.failed(self._clock.now())
+            log.warning("model.not_rearranged", extra={"event": {**event, "error": error.message}})
+        finally:
+            self._moving = None
 
 
 class PreparedOnnx:
     """An opened graph; see `core.PreparedModel`."""
 
-    def __init__(self, graph: OnnxGraph, clock: Clock, policy: ThreadPolicy) -> None:
+    def __init__(
+        self, graph: OnnxGraph, clock: Clock, inline_s_max: float, arranger: Arranger | None
+    ) -> None:
         self._graph: OnnxGraph | None = graph
         self._clock = clock
-        self._policy = policy
+        self._inline_s_max = inline_s_max
+        self._arranger = arranger
 
     @property
     def inspection(self) -> Inspection:
@@ -244,7 +243,7 @@ class PreparedOnnx:
     async def start(self, spec: ModelSpec, watcher: ReplicaWatcher) -> LoadedOnnx:
         """See `core.PreparedModel`."""
         assert self._graph is not None
-        loaded = LoadedOnnx(spec, self._clock, self._policy)
+        loaded = LoadedOnnx(spec, self._clock, self._inline_s_max, self._arranger)
         loaded.start(self._graph, watcher)
         self._graph = None
         return loaded
@@ -254,7 +253,14 @@ class PreparedOnnx:
         self._graph = None
 
 
-async def prepare_onnx(spec: ModelSpec, clock: Clock, policy: ThreadPolicy) -> PreparedOnnx:
-    """Open the graph off the loop."""
-    graph = await asyncio.to_thread(open_graph, spec, policy.threads_for(spec))
-    return PreparedOnnx(graph, clock, policy)
+async def prepare_onnx(
+    spec: ModelSpec, clock: Clock, *, cores: int, inline_s_max: float
+) -> PreparedOnnx:
+    """Open the graph off the loop; its runs may use this many cores together."""
+    arranger = None
+    threads = max(1, cores // spec.instance_count)
+    if spec.instance_count == 1 and "intra_op_thread_count" not in spec.options:
+        arranger = Arranger(cores, small=0 < spec.file_bytes <= _SMALL_FILE_BYTES)
+        threads = cores if arranger.current is Arrangement.WIDE else 1
+    graph = await asyncio.to_thread(open_graph, spec, threads)
+    return PreparedOnnx(graph, clock, inline_s_max, arranger)

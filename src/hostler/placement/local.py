@@ -32,10 +32,11 @@ class LocalPlacement:
         if not runtime.in_process:
             return await self._workers.prepare(spec)
         # Here, because onnxruntime costs 0.1 s and 30 MB that a server without ONNX need not pay.
-        from hostler.placement.in_process import ThreadPolicy, prepare_onnx  # noqa: PLC0415
+        from hostler.placement.in_process import prepare_onnx  # noqa: PLC0415
 
-        threads = self._config.compute_threads or usable_cores()
-        policy = ThreadPolicy(
-            max(1, threads // spec.instance_count), inline_s_max=self._config.inline_s_max
+        return await prepare_onnx(
+            spec,
+            self._clock,
+            cores=self._config.compute_threads or usable_cores(),
+            inline_s_max=self._config.inline_s_max,
         )
-        return await prepare_onnx(spec, self._clock, policy)

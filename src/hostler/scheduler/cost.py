@@ -59,6 +59,10 @@ class CostModel:
         self.rows_max = max(1, rows_max)
         self._flat_ratio = flat_ratio
         self._top = self.rows_max.bit_length() - 1
+        self.forget()
+
+    def forget(self) -> None:
+        """Learn anew: other replicas run beside one another now, so all prices have changed."""
         self._sizes = [_Size() for _ in range(self._top + 1)]
         self._target = 0
         self._runs = 0

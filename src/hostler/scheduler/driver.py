@@ -144,7 +144,9 @@ class Scheduler:
         self._sick: HostlerError | None = None
         self._in_order: deque[Pending] | None = deque() if spec.batching.preserve_ordering else None
         self._open = 0
+        self._open_most = 0
         self._pump_due = False
+        self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = NEVER
         self._quiet_until = 0.0
@@ -170,6 +172,7 @@ class Scheduler:
             self.stats.rejected += 1
             raise
         self._open += 1
+        self._open_most = max(self._open_most, self._open)
         self.stats.queue_depth += 1
         if self._in_order is not None:
             self._in_order.append(item)
@@ -214,13 +217,15 @@ class Scheduler:
     def replica_ready(self, replica: Replica) -> None:
         """See `core.ReplicaWatcher`."""
         self._gone.discard(replica)
+        self.cost.forget()
         if replica not in self._idle and replica not in self._running:
             self._idle.append(replica)
         self._pump_soon()
 
-    def replica_gone(self, replica: Replica) -> None:
+    def replica_gone(self, replica: Replica, *, lost: bool = True) -> None:
         """See `core.ReplicaWatcher`."""
-        self.stats.worker_restarts += 1  # placement brings up another in its place
+        self.stats.worker_restarts += lost  # placement brings up another in its place
+        self.cost.forget()
         if replica in self._idle:
             self._idle.remove(replica)
         elif replica in self._running:
@@ -245,25 +250,29 @@ class Scheduler:
     def _pump(self) -> None:
         """Give every idle replica at most one batch; inline runs finish inside this call."""
         self._pump_due = False
+        self._pumping = True
         for _ in range(len(self._idle)):
             if not len(self.queue):
-                return
+                break
             now = self._clock.now()
             take = self.queue.take(now)
             if not take.items:
                 if take.ask_again < self._timer_at:
                     self._arm(take.ask_again)
-                return
+                break
             self._start(self._idle.popleft(), take.items, now)
+        self._pumping = False
 
     def _start(self, replica: Replica, items: list[Pending], now: float) -> None:
         stats = self.stats
         stats.queue_depth -= len(items)
         run = Run(self, replica, items, now)
-        run.batch.expected_s = self.cost.expected_s(run.batch.rows)
+        batch = run.batch
+        batch.expected_s = self.cost.expected_s(batch.rows)
+        batch.outstanding, self._open_most = self._open_most, self._open
         stats.queue_s += sum([now - item.enqueued for item in items])
         self._running[replica] = run
-        replica.run(run.batch, run)
+        replica.run(batch, run)
 
     def _finished(self, run: Run) -> None:
         now = self._clock.now()
@@ -277,7 +286,10 @@ class Scheduler:
             self._gone.discard(replica)
         else:
             self._idle.append(replica)
-        self._pump_soon()
+        if self._pumping:  # it ran on the loop: let what has arrived meanwhile join
+            self._pump_soon()
+        elif self._idle and len(self.queue):
+            self._pump()  # before the answers are encoded, so that the replica does not stand idle
 
     def _settle(self, item: Pending, outcome: InferResponse | HostlerError) -> None:
         if item.outcome is not None:

@@ -74,11 +74,11 @@ class _Watch:
             if self._loading:
                 self._first.append(task)
 
-    def replica_gone(self, replica: Replica) -> None:
+    def replica_gone(self, replica: Replica, *, lost: bool = True) -> None:
         """See `core.ReplicaWatcher`. A warm-up that was running has been answered."""
         task = self._warming.get(replica)
         if task is None:
-            self._live.scheduler.replica_gone(replica)
+            self._live.scheduler.replica_gone(replica, lost=lost)
         elif not self._loading:
             task.cancel()
 

@@ -161,17 +161,17 @@ def shortage(
     if needed_bytes > budget:
         return HostlerError(
             Code.RESOURCE_EXHAUSTED,
-            f"no memory for model '{label}': it needs {_mib(needed_bytes)} and the whole budget is "
-            f"{_mib(budget)}; raise serving.memory_budget_bytes (--memory-budget)",
+            f"no memory for model '{label}': it needs {_size(needed_bytes)} and the whole "
+            f"budget is {_size(budget)}; raise serving.memory_budget_bytes (--memory-budget)",
             details={"needed_bytes": needed_bytes, "budget_bytes": budget},
         )
     busy = [r for r in residents if r.busy or r.kept or r.pinned]
     others = max(0, ledger.committed_bytes - own_bytes)
     return HostlerError(
         Code.RESOURCE_EXHAUSTED,
-        f"no memory for model '{label}': it needs {_mib(needed_bytes)} and others hold "
-        f"{_mib(others)} of the budget of {_mib(budget)}; {len(busy)} of them are busy or pinned "
-        f"({_mib(sum(r.footprint_bytes for r in busy))}), so try again later, or raise "
+        f"no memory for model '{label}': it needs {_size(needed_bytes)} and others hold "
+        f"{_size(others)} of the budget of {_size(budget)}; {len(busy)} of them are busy or pinned "
+        f"({_size(sum(r.footprint_bytes for r in busy))}), so try again later, or raise "
         "serving.memory_budget_bytes (--memory-budget)",
         details={
             "needed_bytes": needed_bytes,
@@ -183,8 +183,8 @@ def shortage(
     )
 
 
-def _mib(size: int) -> str:
-    return f"{size / (1 << 20):.1f} MiB"
+def _size(count: int) -> str:
+    return f"{count / (1 << 20):.1f} MiB" if count >= 1 << 20 else f"{count} bytes"
 
 
 def estimate_bytes(spec: ModelSpec, in_process: bool, config: Config) -> int:

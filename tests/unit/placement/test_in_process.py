@@ -27,7 +27,9 @@ from hostler.core import (
     Tensor,
     TensorSpec,
 )
-from hostler.placement.in_process import LoadedOnnx, ThreadPolicy, prepare_onnx
+from hostler.placement import arrangement
+from hostler.placement.arrangement import Arrangement, Arranger
+from hostler.placement.in_process import LoadedOnnx, prepare_onnx
 
 SIGNATURE = Signature(
     (TensorSpec("x", DATATYPES["FP32"], (4,)),), (TensorSpec("y", DATATYPES["FP32"], (4,)),), True
@@ -39,9 +41,11 @@ class Watcher:
         self.replicas: list[Replica] = []
 
     def replica_ready(self, replica: Replica) -> None:
-        self.replicas.append(replica)
+        if replica not in self.replicas:
+            self.replicas.append(replica)
 
-    def replica_gone(self, replica: Replica) -> None:
+    def replica_gone(self, replica: Replica, *, lost: bool = True) -> None:
+        assert not lost
         self.replicas.remove(replica)
 
     def unhealthy(self, error: HostlerError | None) -> None:
@@ -63,15 +67,11 @@ class Sink:
         assert infer_s > 0
 
 
-async def start(
-    folder: Path, count: int = 1, policy: ThreadPolicy | None = None
-) -> tuple[LoadedOnnx, Watcher]:
+async def start(folder: Path, count: int = 1) -> tuple[LoadedOnnx, Watcher]:
     file = onnx_models.affine(folder / "m.onnx", 2.0)
     groups = (InstanceGroup(count=count),)
     spec = ModelSpec("m", 1, folder, file, "onnx", instances=groups, file_bytes=file.stat().st_size)
-    prepared = await prepare_onnx(
-        spec, SystemClock(), policy or ThreadPolicy(2, inline_s_max=0.001)
-    )
+    prepared = await prepare_onnx(spec, SystemClock(), cores=2, inline_s_max=0.001)
     assert prepared.inspection.inputs is not None
     watcher = Watcher()
     loaded = await prepared.start(replace(spec, signature=SIGNATURE), watcher)
@@ -111,23 +111,35 @@ async def test_each_instance_is_a_replica_and_none_works_after_close(tmp_path: P
     assert result.code is Code.UNAVAILABLE
 
 
-async def test_a_small_graph_gets_all_threads_once_its_runs_are_seen_to_be_long(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_a_small_graph_gets_all_cores_once_its_runs_are_seen_to_be_long(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO", "hostler.placement")
-    policy = ThreadPolicy(2, inline_s_max=0.0, long_run_s=0.0)
-    loaded, watcher = await start(tmp_path, policy=policy)
+    monkeypatch.setattr(arrangement, "_RUN_LONG_S", 0.0)
+    loaded, watcher = await start(tmp_path)
     for _ in range(8):
         sink = Sink()
         watcher.replicas[0].run(batch(NEVER), sink)
         await asyncio.wait_for(sink.done.wait(), 5)
     await loaded.close()
-    assert [record.message for record in caplog.records] == ["model.threads_raised"]
+    assert [record.message for record in caplog.records] == ["model.rearranged"]
 
 
-@pytest.mark.parametrize(
-    ("file_bytes", "threads"), [(1, 1), (1 << 20, 1), ((1 << 20) + 1, 4), (0, 4)]
-)
-def test_threads_by_the_size_of_the_graph(file_bytes: int, threads: int) -> None:
-    spec = ModelSpec("m", 1, Path(), Path(), "onnx", file_bytes=file_bytes)
-    assert ThreadPolicy(4).threads_for(spec) == threads
+async def test_lanes_come_and_go_as_replicas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, watcher = await start(tmp_path)
+    plan = iter([Arrangement.LANES, None, Arrangement.WIDE, None])
+    monkeypatch.setattr(Arranger, "observe", lambda *_: next(plan))
+    seen = []
+    for _ in range(4):
+        sink = Sink()
+        watcher.replicas[0].run(batch(NEVER), sink)
+        await asyncio.wait_for(sink.done.wait(), 5)
+        if loaded._moving is not None:
+            await loaded._moving
+        seen.append([replica.name for replica in watcher.replicas])
+        assert isinstance(sink.results[0], InferResponse)
+    await loaded.close()
+    both, first = ["m:1/0", "m:1/1"], ["m:1/0"]
+    assert seen == [both, both, first, first]

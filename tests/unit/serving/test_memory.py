@@ -77,12 +77,17 @@ def test_shortage_gives_the_numbers_and_says_whether_waiting_helps() -> None:
     error = shortage("m:1", 80, ledger, busy)
     assert error.code is Code.RESOURCE_EXHAUSTED
     assert error.retry_after_s == 1.0
-    for part in ("'m:1'", "80 bytes", "30 of the budget's 100", "1 models that hold 30 bytes"):
+    for part in (
+        "'m:1'",
+        "80 bytes",
+        "hold 30 bytes of the budget of 100 bytes",
+        "1 of them are busy",
+    ):
         assert part in error.message
     assert error.details["busy_models"] == 1
     forever = shortage("m:1", 101, ledger, busy)
     assert forever.retry_after_s is None
-    assert "never fit" in forever.message
+    assert "the whole budget is 100 bytes" in forever.message
 
 
 def spec(file_bytes: int, count: int = 1) -> ModelSpec:

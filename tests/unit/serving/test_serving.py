@@ -31,7 +31,7 @@ async def test_mode_none_loads_in_name_order_until_the_budget_is_full() -> None:
 async def test_a_model_larger_than_the_budget_does_not_keep_others_out() -> None:
     async with World([fake_spec("a", size=101), *specs("b")]) as world:
         assert world.placement.loaded == ["b:1"]
-        error = await refused(world.use("a"), Code.RESOURCE_EXHAUSTED, "101 bytes", "never fit")
+        error = await refused(world.use("a"), Code.RESOURCE_EXHAUSTED, "101 bytes", "whole budget")
         assert error.details["budget_bytes"] == 100
         assert world.states() == {"a:1": "UNAVAILABLE", "b:1": "READY"}
 
@@ -169,7 +169,7 @@ async def test_a_request_without_a_pin_keeps_its_model() -> None:
         live = await world.serving.acquire("a", None, Context())
         live.infer(request())
         live.release()  # its client has gone, the replica works on
-        await refused(world.use("b"), Code.RESOURCE_EXHAUSTED, "1 models", "busy")
+        await refused(world.use("b"), Code.RESOURCE_EXHAUSTED, "1 of them are busy")
         world.schedulers["a"].finish()
         await world.use("b")
 
@@ -179,7 +179,7 @@ async def test_no_room_waits_for_a_busy_model_and_then_gives_the_numbers() -> No
     async with World(specs("a", "b"), budget=50, room_wait_s=5.0) as world:
         held = await world.serving.acquire("a", None, Context())
         start = world.clock.now()
-        error = await refused(world.use("b"), Code.RESOURCE_EXHAUSTED, "30 bytes", "budget's 50")
+        error = await refused(world.use("b"), Code.RESOURCE_EXHAUSTED, "30 bytes", "budget of 50")
         assert world.clock.now() - start == pytest.approx(5.0)
         assert error.retry_after_s == 1.0
         assert world.states()["b:1"] == "READY", "no fault of the model's"
@@ -256,7 +256,7 @@ async def test_a_model_that_turns_out_too_large_is_unloaded_again() -> None:
     world = World(specs("a", "c"), budget=60)
     world.placement.sizes["c"] = 61
     async with world:
-        await refused(world.use("c"), Code.RESOURCE_EXHAUSTED, "61 bytes", "never fit")
+        await refused(world.use("c"), Code.RESOURCE_EXHAUSTED, "61 bytes", "whole budget")
         assert "c:1" not in world.placement.loaded
         starts = len(world.placement.starts)
         await refused(world.use("c"), Code.RESOURCE_EXHAUSTED)
