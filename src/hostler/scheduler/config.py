@@ -30,4 +30,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             le=1.0,
             extra={"unit": "ratio"},
         ),
-    ] = 0.02
+    ] = 0.01

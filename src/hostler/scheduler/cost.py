@@ -55,7 +55,7 @@ class _Size:
 class CostModel:
     """Learns from `observe`; answers `limit` and `expected_s`. Deterministic, no clock."""
 
-    def __init__(self, rows_max: int, *, flat_ratio: float = 0.03) -> None:
+    def __init__(self, rows_max: int, *, flat_ratio: float = 0.01) -> None:
         self.rows_max = max(1, rows_max)
         self._flat_ratio = flat_ratio
         self._top = self.rows_max.bit_length() - 1

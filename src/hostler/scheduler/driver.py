@@ -60,7 +60,7 @@ _Answer = asyncio.Future[InferResponse]
 class Run:
     """One batch on one replica: the sink of its answers."""
 
-    __slots__ = ("batch", "items", "remaining", "replica", "scheduler", "spent", "started")
+    __slots__ = ("batch", "ended", "items", "remaining", "replica", "scheduler", "spent", "started")
 
     def __init__(
         self, scheduler: Scheduler, replica: Replica, items: list[Pending], started: float
@@ -69,6 +69,7 @@ class Run:
         self.replica = replica
         self.items = items
         self.started = started
+        self.ended = started
         self.remaining = len(items)
         self.spent = (0.0, 0.0, 0.0)
         requests = [item.request for item in items]
@@ -141,6 +142,7 @@ class Scheduler:
         self._idle: deque[Replica] = deque()
         self._running: dict[Replica, Run] = {}
         self._gone: set[Replica] = set()
+        self._ended: dict[Replica, Run] = {}
         self._sick: HostlerError | None = None
         self._in_order: deque[Pending] | None = deque() if spec.batching.preserve_ordering else None
         self._open = 0
@@ -226,6 +228,7 @@ class Scheduler:
         """See `core.ReplicaWatcher`."""
         self.stats.worker_restarts += lost  # placement brings up another in its place
         self.cost.forget()
+        self._ended.clear()
         if replica in self._idle:
             self._idle.remove(replica)
         elif replica in self._running:
@@ -268,11 +271,27 @@ class Scheduler:
         stats.queue_depth -= len(items)
         run = Run(self, replica, items, now)
         batch = run.batch
+        last = self._ended.pop(replica, None)
+        if last is not None:
+            self._learn(last, now)
         batch.expected_s = self.cost.expected_s(batch.rows)
         batch.outstanding, self._open_most = self._open_most, self._open
         stats.queue_s += sum([now - item.enqueued for item in items])
         self._running[replica] = run
         replica.run(batch, run)
+
+    def _learn(self, run: Run, next_start: float) -> None:
+        """What a run took, and with it the time its replica then stood idle though callers wait.
+
+        A batch of all there is leaves a replica without work until its answers have come back as
+        new requests; two smaller ones take turns.
+        """
+        took_s = run.ended - run.started
+        idle_s = next_start - run.ended
+        if run.batch.outstanding > len(run.items):
+            idle_s = 0.0  # others were left waiting: the pause has another cause
+        crowded = run.batch.outstanding >= 2
+        self.cost.observe(run.batch.rows, took_s + (min(idle_s, took_s) if crowded else 0.0))
 
     def _finished(self, run: Run) -> None:
         now = self._clock.now()
@@ -280,8 +299,12 @@ class Scheduler:
         self._running.pop(replica, None)
         batch = run.batch
         if run.spent[1]:  # a run that failed before it computed teaches nothing
-            self.cost.observe(batch.rows, now - run.started)
             self.stats.ran(batch.rows, *run.spent)
+            if self._pumping:
+                self.cost.observe(batch.rows, now - run.started)
+            else:
+                run.ended = now
+                self._ended[replica] = run
         if replica in self._gone:
             self._gone.discard(replica)
         else:

@@ -30,7 +30,7 @@ WORSE_JOINED = {n: 0.004 * n**1.3 for n in SIZES}
     ("name", "seconds", "expected"),
     [
         ("a tiny MLP gains to the ceiling", TINY_MLP, 64),
-        ("a convolutional net is flat from 2", RESNET, 2),
+        ("a convolutional net is flat from 4", RESNET, 4),
         ("a small encoder is flat from 4", ENCODER, 4),
         ("what gets slower joined is not joined", WORSE_JOINED, 1),
     ],

@@ -6,11 +6,13 @@ import asyncio
 
 import numpy as np
 import pytest
+from fakes.clock import FakeClock
 from fakes.replicas import FakeReplica
 
 from hostler.core import (
     DATATYPES,
     Batching,
+    Clock,
     Code,
     Context,
     HostlerError,
@@ -33,7 +35,11 @@ SIGNATURE = Signature(
 
 
 def make(
-    batching: Batching | None = None, *, retry_singly: bool = False, **config: int
+    batching: Batching | None = None,
+    *,
+    retry_singly: bool = False,
+    clock: Clock | None = None,
+    **config: int,
 ) -> tuple[Scheduler, FakeReplica]:
     from pathlib import Path
 
@@ -41,7 +47,9 @@ def make(
         "m", 1, Path("m"), Path("m/1/model.onnx"), "onnx", signature=SIGNATURE,
         batching=batching or Batching(rows_max=8, tuned=False, preferred=(8,)),
     )  # fmt: skip
-    scheduler = Scheduler(spec, Stats(), SystemClock(), Config(**config), retry_singly=retry_singly)
+    scheduler = Scheduler(
+        spec, Stats(), clock or SystemClock(), Config(**config), retry_singly=retry_singly
+    )
     replica = FakeReplica()
     scheduler.replica_ready(replica)
     return scheduler, replica
@@ -262,3 +270,32 @@ async def test_a_unary_caller_gets_an_error_for_several_responses() -> None:
     with pytest.raises(HostlerError, match="expected a single response"):
         await future
     assert scheduler.pending == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "learnt_s"),
+    [
+        ("a lone caller thinks for itself", "a", 1.0),
+        ("a batch of all there is leaves the replica without work", "ab", 1.25),
+        ("with others waiting there is no pause", "abc", 1.0),
+    ],
+)
+async def test_a_batch_pays_for_the_pause_that_it_causes(
+    name: str, first: str, learnt_s: float
+) -> None:
+    clock = FakeClock()
+    scheduler, replica = make(Batching(rows_max=8), clock=clock)
+    learnt: list[float] = []
+    scheduler.cost.observe = lambda rows, seconds: learnt.append(seconds)  # type: ignore[method-assign]
+    futures = [scheduler.submit(request(one)) for one in first]
+    await turn()
+    clock.advance(1.0)
+    replica.finish()
+    clock.advance(0.25)
+    futures.append(scheduler.submit(request("later")))
+    await turn()
+    assert learnt == [pytest.approx(learnt_s)], name
+    while replica.busy:
+        replica.finish()
+        await turn()
+    assert [answered(future) for future in futures] == [*first, "later"]
