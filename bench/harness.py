@@ -51,7 +51,7 @@ class Effort:
     starts: int
 
 
-THOROUGH: Final = Effort(rounds=5, run_s=3.0, heavy_run_s=5.0, starts=10)
+THOROUGH: Final = Effort(rounds=5, run_s=3.0, heavy_run_s=12.0, starts=10)
 QUICK: Final = Effort(rounds=2, run_s=1.0, heavy_run_s=2.0, starts=3)
 
 

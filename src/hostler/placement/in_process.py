@@ -263,4 +263,6 @@ async def prepare_onnx(
         arranger = Arranger(cores, small=0 < spec.file_bytes <= _SMALL_FILE_BYTES)
         threads = cores if arranger.current is Arrangement.WIDE else 1
     graph = await asyncio.to_thread(open_graph, spec, threads)
+    if not graph.on_cpu:
+        arranger = None  # threads are not what its runs wait for
     return PreparedOnnx(graph, clock, inline_s_max, arranger)

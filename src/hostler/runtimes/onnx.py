@@ -176,6 +176,12 @@ class OnnxGraph:
         self.session = session
         self.inspection = inspection
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the processor alone runs it."""
+        providers: list[str] = self.session.get_providers()
+        return providers == ["CPUExecutionProvider"]
+
 
 def open_graph(spec: ModelSpec, threads: int) -> OnnxGraph:
     """Load the graph for runs of `threads` threads each. Blocking; call it off the loop.
