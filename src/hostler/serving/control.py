@@ -131,10 +131,10 @@ class Control:
                     "estimated_bytes": needed,
                     "budget_bytes": budget,
                 }
-                never = needed > budget  # it says so itself when it is asked for
-                log.warning("model.left_for_later", extra={"event": {**event, "never": never}})
-                if never:
+                if needed > budget:  # it says so itself, too, when it is asked for
+                    log.warning("model.too_large", extra={"event": event})
                     continue
+                log.info("model.left_for_later", extra={"event": event})  # and all after it
                 break
             loads.append(driver.load(version, "start"))
             await asyncio.sleep(0)  # lets the load put in its claim, which the next `fits` sees
