@@ -15,13 +15,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     inline_s_max: Annotated[
         float,
         msgspec.Meta(
-            description="A batch expected to take no longer runs on the event loop itself, which "
-            "is cheaper than handing it to a thread (about 0.05 ms); longer ones never do.",
+            description="A batch expected to take no longer runs on the event loop itself. Handing "
+            "it to a thread costs 0.05 ms on idle cores, and up to a millisecond where the loop is "
+            "busy, because both then wait for the interpreter's lock.",
             ge=0.0,
             le=0.1,
             extra={"unit": "s"},
         ),
-    ] = 0.00025
+    ] = 0.001
     compute_threads: Annotated[
         int,
         msgspec.Meta(
