@@ -21,8 +21,10 @@ from bench.v2 import WrongAnswer
 
 QUESTIONS: Final = (
     "digits_json",
+    "grpc_digits",
     "resnet18",
     "encoder",
+    "ensemble",
     "worker_cost",
     "cold_load",
     "startup",

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["encoder", "mean", "resnet18", "stack_of_matrices"]
+__all__ = ["encoder", "feed_forward", "mean", "resnet18", "stack_of_matrices"]
 
 SEED: Final = 7
 OPSET: Final = 17
@@ -181,3 +181,14 @@ def stack_of_matrices(count: int, width: int) -> bytes:
     for _ in range(count):
         result = graph.op("MatMul", result, graph.normal(width, width, scale=width**-0.5))
     return graph.finish(result, [_float_rows("values", width)], [_float_rows("result", width)])
+
+
+def feed_forward(layers: int, seed: int) -> bytes:
+    """`values` FP32 `[batch, 128, 256]` to `result` of the same shape: an encoder's dense half."""
+    graph = Graph()
+    graph.random = np.random.default_rng(seed)
+    result = "values"
+    for _ in range(layers):
+        result = _normalise(graph, graph.op("Add", result, _feed_forward(graph, result)))
+    shape = (SEQUENCE, HIDDEN)
+    return graph.finish(result, [_float_rows("values", *shape)], [_float_rows("result", *shape)])

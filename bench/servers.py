@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
 from bench.harness import ROOT
 
-__all__ = ["Server", "ServerError", "free_port", "hostler", "reference"]
+__all__ = ["Server", "ServerError", "free_port", "grpc_echo", "hostler", "reference"]
 
 START_S: Final = 120.0
 STOP_S: Final = 30.0
@@ -39,12 +40,19 @@ class Server:
 
     `command`: what to run, `--port N` is added. `await_ready` False gives it as soon as it is
     spawned, for those who measure how long it takes. `end_codes`: how it may end after SIGTERM.
+    `ready`: whether the server on this port can be asked; by default over V2 HTTP.
     """
 
     def __init__(
-        self, command: list[str], *, await_ready: bool = True, end_codes: tuple[int, ...] = (0,)
+        self,
+        command: list[str],
+        *,
+        await_ready: bool = True,
+        end_codes: tuple[int, ...] = (0,),
+        ready: Callable[[int], bool] | None = None,
     ) -> None:
         self.port = free_port()
+        self._ready = ready or answers
         self._command = [*command, "--port", str(self.port)]
         self._await_ready = await_ready
         self._end_codes = end_codes
@@ -103,7 +111,7 @@ class Server:
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_S
-        while not answers(self.port):
+        while not self._ready(self.port):
             self.check_alive()
             if time.monotonic() > deadline:
                 raise ServerError(f"{self._name} is not ready after {START_S:g} s: {self._tail()}")
@@ -126,6 +134,12 @@ def answers(port: int) -> bool:
             return False
 
 
+def accepts(port: int) -> bool:
+    """Whether somebody listens."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def hostler(path: Path, *flags: str, await_ready: bool = True) -> Server:
     """`hostler serve PATH`, with default settings but for the flags."""
     command = str(Path(sys.executable).with_name("hostler"))
@@ -136,3 +150,8 @@ def reference(model: Path, threads: int) -> Server:
     """The bare ASGI reference; `threads` 0 leaves the choice to onnxruntime."""
     command = [sys.executable, "-m", "bench.reference_asgi", str(model), "--threads", str(threads)]
     return Server(command, end_codes=(0, -signal.SIGTERM))  # uvicorn raises its signal again
+
+
+def grpc_echo() -> Server:
+    """The bare gRPC reference."""
+    return Server([sys.executable, "-m", "bench.reference_grpc"], ready=accepts)

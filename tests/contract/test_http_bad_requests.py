@@ -107,9 +107,12 @@ def test_bad_requests(connection: HTTPConnection, body: bytes, text: str) -> Non
     check_error(*ask(connection, "POST", INFER, body), 400, text)
 
 
-def test_shared_memory_is_not_offered(connection: HTTPConnection) -> None:
+def test_unknown_shared_memory(connection: HTTPConnection) -> None:
+    place = {"shared_memory_region": "r", "shared_memory_byte_size": 16}
+    body = tensor(data=None, parameters=place)
+    check_error(*ask(connection, "POST", INFER, body), 404, "Unable to find shared memory region")
     body = tensor(data=None, parameters={"shared_memory_region": "r"})
-    check_error(*ask(connection, "POST", INFER, body), 501, "shared memory")
+    check_error(*ask(connection, "POST", INFER, body), 400, "lacks 'shared_memory_byte_size'")
 
 
 BINARY = tensor(data=None, parameters={"binary_data_size": 16})

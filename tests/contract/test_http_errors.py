@@ -32,6 +32,9 @@ POST_ROUTES = [
     "/v2/repository/index",
     "/v2/repository/models/versions/load",
     "/v2/repository/models/versions/unload",
+    "/v2/models/versions/generate",
+    "/v2/models/versions/generate_stream",
+    "/v2/models/versions/infer_stream",
 ]
 
 
@@ -59,8 +62,8 @@ POST_ROUTES = [
         "/v2/models/%2e%2e/%2e%2e/etc/passwd",
         "/v2/repository",
         "/v2/repository/models/versions/reload",
-        "/v2/logging",
-        "/v2/systemsharedmemory/status",
+        "/v2/logging/more",
+        "/v2/systemsharedmemory",
         "/invocations",
         "/favicon.ico",
         "/%00",

@@ -77,6 +77,18 @@ def test_command_line(server: ServerProcess, repository: Path) -> None:
         assert printed.strip(), line
 
 
+def test_streams(tmp_path: Path) -> None:
+    subprocess.run(["bash", "-ec", BLOCKS["decoupled"]], cwd=tmp_path, check=True, timeout=60)
+    folder = tmp_path / "stream-models"
+    with ServerProcess(folder) as server:
+        printed = run(["bash", "-ec", adapted(BLOCKS["stream"], server, folder)], server)
+        over_grpc = BLOCKS["grpc"].replace("127.0.0.1:8001", server.grpc_url)
+        assert run([sys.executable, "-c", over_grpc], server) == "[0]\n[1]\n[2]\n"
+    generated = [f'"VALUE":{value}' for value in range(3)]
+    inferred = [f'"data":[{value}]' for value in range(3)]
+    assert [part for part in (*generated, *inferred) if part not in printed] == []
+
+
 def test_every_setting_in_the_readme_exists(server: ServerProcess) -> None:
     yaml = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert yaml is not None

@@ -13,6 +13,7 @@ import psutil
 import pytest
 from fakes import onnx_models
 from fakes.clients import Answer, Client, Crowd
+from fakes.ports import quiet_port
 from fakes.python_models import python_model, scale, tensors
 from fakes.server import ServerProcess, wait_for
 
@@ -222,8 +223,8 @@ def running(process: psutil.Process) -> bool:
 
 
 def test_the_port_is_free_again_at_once(repository: Path) -> None:
-    with ServerProcess(repository) as first:
-        port = first.port
+    port = quiet_port(following=1)
+    with ServerProcess(repository, "--port", str(port)) as first:
         assert first.get("/v2/health/live")[0] == 200
         first.stop()
     with ServerProcess(repository, "--port", str(port)) as second:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hostler.core import (
     DATATYPES,
     Code,
@@ -16,6 +18,7 @@ from hostler.core import (
     InferRequest,
     InferResponse,
     ModelSpec,
+    ResponseStream,
     Signature,
     Stats,
     Tensor,
@@ -41,7 +44,10 @@ def spec_named(name: str, version: int = 1) -> ModelSpec:
 
 
 class FakeLive:
-    """Answers with its inputs. `hold`: leave requests unanswered until `let_go`."""
+    """Answers with its inputs. `hold`: leave requests unanswered until `let_go`.
+
+    `streams`: with `hold`, what the test feeds with `put` and `end`.
+    """
 
     def __init__(self, name: str, version: int = 1) -> None:
         self.name = name
@@ -54,6 +60,7 @@ class FakeLive:
         self.error: Exception | None = None
         self.requests: list[InferRequest] = []
         self.waiting: list[tuple[InferRequest, asyncio.Future[InferResponse]]] = []
+        self.streams: list[ResponseStream] = []
 
     def pin(self) -> None:
         self.pins += 1
@@ -73,6 +80,29 @@ class FakeLive:
         else:
             future.set_result(self.answer(request))
         return future
+
+    def stream(self, request: InferRequest) -> ResponseStream:
+        request.rows, request.join_key = self.signature.check_inputs(request.inputs, self.name)
+        self.requests.append(request)
+        if self.error is not None:
+            raise self.error
+        stream = ResponseStream(request.context.cancel)
+        self.streams.append(stream)
+        gone = HostlerError(Code.CANCELLED, "the client closed the connection")
+        request.context.on_cancel(lambda: stream.end(gone))
+        if not self.hold:
+            stream.put(self.answer(request))
+            stream.end()
+        return stream
+
+    def put(self, *values: float, final: bool = False, stream: int = -1) -> None:
+        """One more response of a held stream: one row."""
+        array = np.array([values], np.float32)
+        response = InferResponse([Tensor("Y", FP32, array.shape, array)])
+        response.final = final
+        self.streams[stream].put(response)
+        if final:
+            self.streams[stream].end()
 
     def cancelled(self, future: asyncio.Future[InferResponse]) -> None:
         if not future.done():
@@ -101,6 +131,7 @@ class FakeStatus:
     loaded: bool = True
     runtime: str = "onnx"
     footprint_bytes: int = 1000
+    busy: int = 0
     stats: Stats = field(default_factory=Stats)
     last_error: str = ""
 
@@ -186,11 +217,13 @@ class FakeClock:
 
 @dataclass
 class Answered:
-    """What an application sent."""
+    """What an application sent. `pieces`: of the body. `whole`: it has come to its end."""
 
     status: int = 0
     headers: dict[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
+    pieces: list[bytes] = field(default_factory=list)
+    whole: bool = False
 
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
@@ -202,14 +235,17 @@ async def ask(
     path: str,
     body: bytes | Sequence[bytes] = b"",
     headers: dict[bytes, bytes] | None = None,
+    *,
+    answered: Answered | None = None,
     **scope: Any,
 ) -> Answered:
     """Call an application once; a body that is a sequence comes in pieces.
 
-    A piece that is None is a client that goes away.
+    A piece that is None is a client that goes away. `answered`: where the answer is to go, for
+    those who look at it before its end.
     """
     pieces = [body] if isinstance(body, bytes) else list(body)
-    answered = Answered()
+    answered = Answered() if answered is None else answered
 
     async def receive() -> dict[str, Any]:
         if not pieces or pieces[0] is None:
@@ -222,7 +258,9 @@ async def ask(
             answered.status = message["status"]
             answered.headers = dict(message["headers"])
         else:
-            answered.body += message.get("body", b"")
+            answered.pieces.append(message.get("body", b""))
+            answered.body += answered.pieces[-1]
+            answered.whole = not message.get("more_body", False)
 
     raw_path, _, query = path.partition("?")
     await application(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,11 +21,15 @@ class Asked:
 
 @dataclass
 class Reply:
-    """One answer to give; an exception instead of a status is raised on the way."""
+    """One answer to give; an exception instead of a status is raised on the way.
+
+    `cut`: raised where a client that reads lines would find the end.
+    """
 
     body: bytes = b""
     status: int | Exception = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    cut: Exception | None = None
 
 
 class FakeServer:
@@ -34,7 +39,7 @@ class FakeServer:
         self.replies = replies
         self.asked: list[Asked] = []
 
-    def connect(self, scheme: str, address: str, timeout_s: float) -> Any:
+    def connect(self, scheme: str, address: str, timeout_s: float, trust: Any) -> Any:
         """A connection to this server."""
         return _Connection(self, f"{scheme}://{address}", timeout_s)
 
@@ -64,10 +69,17 @@ class _Connection:
 class _Response:
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
+        self._body = io.BytesIO(reply.body)
         self.status = reply.status
 
     def read(self) -> bytes:
-        return self._reply.body
+        return self._body.read()
+
+    def readline(self) -> bytes:
+        line = self._body.readline()
+        if not line and self._reply.cut is not None:
+            raise self._reply.cut
+        return line
 
     def getheaders(self) -> list[tuple[str, str]]:
         return list(self._reply.headers.items())

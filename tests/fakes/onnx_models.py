@@ -143,3 +143,78 @@ def with_default(path: Path) -> Path:
         [numpy_helper.from_array(np.array([[10, 20]], np.float32), "bias")],
     )
     return save(graph, path)
+
+
+def accumulator(path: Path, *, flag: str = "INT32") -> Path:
+    """A sequence's running sum, kept as implicit state: OUTPUT = INPUT + (START ? 0 : STATE_IN).
+
+    Rows that are not READY leave 0 in OUTPUT and -1000 in STATE_OUT, which nobody must ever see.
+    """
+    kind, whole = ONNX_TYPES[flag], TensorProto.INT32
+    column: list[int | str] = ["batch", 1]
+    nodes = [
+        helper.make_node("Cast", ["START"], ["starts"], to=TensorProto.BOOL),
+        helper.make_node("Cast", ["READY"], ["ready"], to=TensorProto.BOOL),
+        helper.make_node("Where", ["starts", "zero", "STATE_IN"], ["before"]),
+        helper.make_node("Add", ["INPUT", "before"], ["sum"]),
+        helper.make_node("Where", ["ready", "sum", "zero"], ["OUTPUT"]),
+        helper.make_node("Where", ["ready", "sum", "poison"], ["STATE_OUT"]),
+    ]
+    inputs = {"INPUT": whole, "START": kind, "READY": kind, "STATE_IN": whole}
+    graph = helper.make_graph(
+        nodes,
+        "accumulator",
+        [helper.make_tensor_value_info(name, one, column) for name, one in inputs.items()],
+        [helper.make_tensor_value_info(name, whole, column) for name in ("OUTPUT", "STATE_OUT")],
+        [
+            numpy_helper.from_array(np.zeros((1, 1), np.int32), "zero"),
+            numpy_helper.from_array(np.full((1, 1), -1000, np.int32), "poison"),
+        ],
+    )
+    return save(graph, path)
+
+
+def remembering(path: Path) -> Path:
+    """All that a sequence has sent so far, as state of variable length: OUTPUT = STATE_IN ++ x."""
+    names = {"INPUT": ["batch", 1], "STATE_IN": ["batch", "before"]}
+    results = {"OUTPUT": ["batch", "after"], "STATE_OUT": ["batch", "after"]}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Concat", ["STATE_IN", "INPUT"], ["OUTPUT"], axis=1),
+            helper.make_node("Identity", ["OUTPUT"], ["STATE_OUT"]),
+        ],
+        "remembering",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, d) for n, d in names.items()],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, d) for n, d in results.items()],
+    )
+    return save(graph, path)
+
+
+def dyna_sequence(path: Path, id_type: str) -> Path:
+    """The public example of this name, as a running sum: the last answer adds the CORRID.
+
+    OUTPUT = INPUT + (START ? 0 : STATE_IN) + END * CORRID; STATE_OUT is that without the CORRID.
+    """
+    column: list[int | str] = ["batch", 1]
+    whole = TensorProto.INT32
+    kinds = {"INPUT": whole, "START": whole, "END": whole, "READY": whole, "STATE_IN": whole}
+    nodes = [
+        helper.make_node("Cast", ["CORRID"], ["number"], to=whole),
+        helper.make_node("Cast", ["START"], ["starts"], to=TensorProto.BOOL),
+        helper.make_node("Where", ["starts", "zero", "STATE_IN"], ["before"]),
+        helper.make_node("Add", ["INPUT", "before"], ["STATE_OUT"]),
+        helper.make_node("Mul", ["END", "number"], ["added"]),
+        helper.make_node("Add", ["STATE_OUT", "added"], ["sum"]),
+        helper.make_node("Mul", ["READY", "sum"], ["OUTPUT"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "dyna_sequence",
+        [
+            *[helper.make_tensor_value_info(name, kind, column) for name, kind in kinds.items()],
+            helper.make_tensor_value_info("CORRID", ONNX_TYPES[id_type], column),
+        ],
+        [helper.make_tensor_value_info(name, whole, column) for name in ("OUTPUT", "STATE_OUT")],
+        [numpy_helper.from_array(np.zeros((1, 1), np.int32), "zero")],
+    )
+    return save(graph, path)

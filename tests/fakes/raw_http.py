@@ -68,6 +68,12 @@ class Client:
                 parsed.body = await self.reader.readexactly(size)
             return parsed
 
+    async def chunk(self) -> bytes:
+        """The next chunk of a chunked answer; empty for the last one."""
+        async with asyncio.timeout(5):
+            size = int(await self.reader.readuntil(b"\r\n"), 16)
+            return (await self.reader.readexactly(size + 2))[:-2]
+
     async def end(self) -> bytes:
         """Whatever comes until the server closes."""
         async with asyncio.timeout(5):
@@ -109,6 +115,11 @@ class Server:
         async with asyncio.timeout(5):
             while len(self.serving.warm.waiting) < count:  # noqa: ASYNC110 - a fake has no event
                 await asyncio.sleep(0.002)
+
+    async def streaming(self, count: int) -> None:
+        """Until so many streams wait to be fed."""
+        self.serving.warm.hold = True
+        await until(lambda: len(self.serving.warm.streams) >= count)
 
     @property
     def state(self) -> Any:

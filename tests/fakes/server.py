@@ -92,6 +92,7 @@ class ServerProcess:
             if self._wait:
                 self.wait_ready(self._ready_s)
         except BaseException:
+            self._tell_last_words()
             self._end()
             raise
         return self
@@ -103,8 +104,11 @@ class ServerProcess:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            sys.stderr.write(f"\n--- the server's last words ---\n{self.last_words()}\n")
+            self._tell_last_words()
         self._end()
+
+    def _tell_last_words(self) -> None:
+        sys.stderr.write(f"\n--- the server's last words ---\n{self.last_words()}\n")
 
     def _end(self) -> None:
         process = self._process
@@ -158,6 +162,11 @@ class ServerProcess:
     def url(self) -> str:
         """`host:port`."""
         return f"{self.host}:{self.port}"
+
+    @property
+    def grpc_url(self) -> str:
+        """The same of gRPC."""
+        return f"{self.host}:{self.wait_event('gateway.grpc_listening')['port']}"
 
     @property
     def alive(self) -> bool:

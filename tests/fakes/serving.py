@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ from hostler.core import (
     InferRequest,
     InferResponse,
     Inspection,
+    Invoke,
     ModelSpec,
     ReplicaWatcher,
+    Report,
+    ResponseStream,
     Stats,
     Tensor,
     TensorSpec,
@@ -69,10 +72,11 @@ def request(**context: Any) -> InferRequest:
 
 
 class FakeRepository:
-    """Packages in a dict; `read` gives an override a fingerprint of its own."""
+    """Packages in a dict, and by model what makes its environment."""
 
     def __init__(self, specs: Iterable[ModelSpec] = ()) -> None:
         self.packages: dict[str, Package] = {}
+        self.equips: dict[str, Callable[[ModelSpec, Report], Awaitable[ModelSpec]]] = {}
         self.put(*specs)
 
     def put(self, *specs: ModelSpec) -> None:
@@ -91,6 +95,10 @@ class FakeRepository:
         if name not in self.packages:
             raise HostlerError(Code.NOT_FOUND, f"no model '{name}'")
         return self.packages[name]
+
+    async def equip(self, spec: ModelSpec, report: Report) -> ModelSpec:
+        equip = self.equips.get(spec.name)
+        return spec if equip is None else await equip(spec, report)
 
 
 class FakeReplica:
@@ -139,9 +147,10 @@ class FakePrepared:
 
     @property
     def inspection(self) -> Inspection:
-        return Inspection((TensorSpec("x", FP32, (2,)),), (TensorSpec("y", FP32, (2,)),))
+        told = self.placement.inspections.get(self.spec.name)
+        return told or Inspection((TensorSpec("x", FP32, (2,)),), (TensorSpec("y", FP32, (2,)),))
 
-    async def start(self, spec: ModelSpec, watcher: ReplicaWatcher) -> FakeLoaded:
+    async def start(self, spec: ModelSpec, watcher: ReplicaWatcher, invoke: Invoke) -> FakeLoaded:
         placement = self.placement
         await placement.step(f"start {spec.label}")
         placement.check(spec.name)
@@ -161,13 +170,15 @@ class FakePlacement:
     """Starts models without a process.
 
     `sizes`: bytes by model where they differ from the file's. `errors`, `run_errors`: by model,
-    what loading or running fails with. `steps`: while `manual`, what waits for `go`, in order.
+    what loading or running fails with. `inspections`: of models other than x -> y. `steps`: while
+    `manual`, what waits for `go`, in order.
     """
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
         self.errors: dict[str, HostlerError] = {}
         self.run_errors: dict[str, HostlerError] = {}
+        self.inspections: dict[str, Inspection] = {}
         self.alive: list[FakeLoaded] = []
         self.starts: list[str] = []
         self.manual = False
@@ -214,12 +225,18 @@ class FakePlacement:
 
 
 class FakeScheduler:
-    """Keeps requests until the test answers them."""
+    """Keeps requests until the test answers them, or asks `answer` where the test has set that.
+
+    `requests`, `streams`: all there were. `open`: those that wait for an answer.
+    """
 
     def __init__(self, spec: ModelSpec, stats: Stats) -> None:
         self.spec = spec
         self.stats = stats
+        self.answer: Callable[[InferRequest], InferResponse] | None = None
+        self.requests: list[InferRequest] = []
         self.open: list[asyncio.Future[InferResponse]] = []
+        self.streams: list[ResponseStream] = []
         self.replicas: list[Any] = []
         self.sick: HostlerError | None = None
         self.closed: HostlerError | None = None
@@ -231,9 +248,21 @@ class FakeScheduler:
     def submit(self, request: InferRequest) -> asyncio.Future[InferResponse]:
         if self.closed is not None:
             raise self.closed
+        self.requests.append(request)
         future: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
-        self.open.append(future)
+        if self.answer is not None:
+            future.set_result(self.answer(request))
+        else:
+            self.open.append(future)
         return future
+
+    def stream(self, request: InferRequest) -> ResponseStream:
+        if self.closed is not None:
+            raise self.closed
+        self.requests.append(request)
+        stream = ResponseStream(request.context.cancel)
+        self.streams.append(stream)
+        return stream
 
     def finish(self) -> None:
         """Answer the oldest request."""
@@ -254,6 +283,8 @@ class FakeScheduler:
             future = self.open.pop()
             if not future.done():
                 future.set_exception(error)
+        for stream in self.streams:
+            stream.end(error)
 
     def replica_ready(self, replica: Any) -> None:
         self.replicas.append(replica)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fakes.invoke import NoInvoke
 
 from hostler.core import (
     DATATYPES,
     NEVER,
     Batch,
     Context,
+    CustomMetrics,
     HostlerError,
     InferRequest,
     InferResponse,
+    Invoke,
     ModelSpec,
     Replica,
     RequestedOutput,
@@ -96,20 +99,63 @@ def request(value: Any = None, name: str = "I0", **settings: Any) -> InferReques
 
 
 class RecordingSink:
-    """Keeps what a replica sends; `answers` waits for all of it."""
+    """Keeps what a replica sends; `answers` waits for the last response of each request.
 
-    def __init__(self, count: int) -> None:
+    `streams`: all responses of each. `unread`: the `taken` of those that nobody has read, which is
+    none where it `reads` at once. `was_idle`: the replica takes another batch.
+    """
+
+    def __init__(self, count: int, *, reads: bool = True) -> None:
         loop = asyncio.get_running_loop()
         self._futures = [loop.create_future() for _ in range(count)]
+        self._news = asyncio.Event()
+        self.reads = reads
+        self.was_idle = False
+        self.streams: list[list[InferResponse | HostlerError]] = [[] for _ in range(count)]
+        self.unread: list[list[Callable[[], None]]] = [[] for _ in range(count)]
         self.times: list[tuple[float, float, float]] = []
 
-    def send(self, index: int, result: InferResponse | HostlerError, final: bool = True) -> None:
-        assert final
-        self._futures[index].set_result(result)
+    def send(
+        self,
+        index: int,
+        result: InferResponse | HostlerError | None,
+        final: bool = True,
+        taken: Callable[[], None] | None = None,
+    ) -> None:
+        assert not self._futures[index].done()
+        assert final or not isinstance(result, HostlerError)
+        if result is not None:
+            self.streams[index].append(result)
+        if taken is not None:
+            self.unread[index].append(taken)
+            if self.reads:
+                self.read(index)
+        if final:
+            self._futures[index].set_result(result)
+        self._news.set()
 
     def timings(self, input_s: float, infer_s: float, output_s: float) -> None:
+        assert not self.times
         assert not all(future.done() for future in self._futures)
         self.times.append((input_s, infer_s, output_s))
+
+    def idle(self) -> None:
+        assert not self.was_idle
+        assert not all(future.done() for future in self._futures)
+        self.was_idle = True
+        self._news.set()
+
+    def read(self, index: int = 0, count: int = 1000) -> None:
+        """Take so many responses of a stream that is not read at once."""
+        for _ in range(min(count, len(self.unread[index]))):
+            self.unread[index].pop(0)()
+
+    async def until(self, condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+        """Wait for something that only news can bring about."""
+        async with asyncio.timeout(timeout_s):
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
 
     async def answers(self, timeout_s: float = 20.0) -> list[InferResponse | HostlerError]:
         return await asyncio.wait_for(asyncio.gather(*self._futures), timeout_s)
@@ -152,16 +198,21 @@ class RecordingWatcher:
 class Running:
     """`async with Running(spec) as model`: a started model, closed at the end."""
 
-    def __init__(self, spec: ModelSpec, config: Config = QUICK) -> None:
+    def __init__(
+        self, spec: ModelSpec, config: Config = QUICK, invoke: Invoke | None = None
+    ) -> None:
         self.spec = spec
         self.config = config
+        self.invoke = invoke or NoInvoke()
+        self.metrics = CustomMetrics()
 
     async def __aenter__(self) -> Running:
         self.watcher = RecordingWatcher()
-        placement = ProcessPlacement(self.config, SystemClock(), lambda: 0.0)
+        clock = SystemClock()
+        placement = ProcessPlacement(self.config, clock, lambda: 0.0, metrics=self.metrics)
         prepared = await placement.prepare(self.spec)
         self.inspection = prepared.inspection
-        self.model: ProcessModel = await prepared.start(self.spec, self.watcher)
+        self.model: ProcessModel = await prepared.start(self.spec, self.watcher, self.invoke)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -172,9 +223,11 @@ class Running:
         """The process of the first ready replica."""
         return self.watcher.ready[0].worker.pid  # type: ignore[attr-defined]
 
-    def begin(self, requests: Sequence[InferRequest], *, stackable: bool = False) -> RecordingSink:
+    def begin(
+        self, requests: Sequence[InferRequest], *, stackable: bool = False, reads: bool = True
+    ) -> RecordingSink:
         """Start a batch on the first ready replica."""
-        sink = RecordingSink(len(requests))
+        sink = RecordingSink(len(requests), reads=reads)
         batch = Batch(requests, stackable=stackable, expected_s=float("inf"))
         self.watcher.ready[0].run(batch, sink)
         return sink

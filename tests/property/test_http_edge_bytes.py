@@ -35,6 +35,8 @@ VALID = [
     b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n",
     b"HEAD /v2 HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
     b"GET /v2/models/warm/config HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
+    b'POST /v2/models/warm/generate_stream HTTP/1.1\r\ncontent-length: 11\r\n\r\n{"X":[1,2]}',
+    b"POST /v2/logging HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
     b"POST /v2/repository/index HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
     _post(),
     _post(b"inference-header-content-length: 9"),

@@ -14,11 +14,12 @@ Arguments = TypeVar("Arguments")
 
 
 def takes(
-    arguments: type[Arguments],
-) -> Callable[[Callable[[Arguments], int]], Callable[..., int]]:
+    arguments: type[Arguments], *, after: str = ""
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Let a function of one dataclass be a typer command whose options are its fields.
 
     `arguments`: a dataclass whose fields are annotated as typer wants parameters to be.
+    `after`: the name of a parameter in front of it that somebody else gives, "" for none.
     """
     hints = typing.get_type_hints(arguments, include_extras=True)
     parameters = [
@@ -33,9 +34,13 @@ def takes(
         for field in dataclasses.fields(cast(Any, arguments))
     ]
 
-    def decorate(function: Callable[[Arguments], int]) -> Callable[..., int]:
-        def command(**values: Any) -> int:
-            return function(arguments(**values))
+    if after:
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters.insert(0, inspect.Parameter(after, kind, annotation=Any))
+
+    def decorate(function: Callable[..., int]) -> Callable[..., int]:
+        def command(*given: Any, **values: Any) -> int:
+            return function(*given, arguments(**values))
 
         command.__doc__ = function.__doc__
         command.__dict__["__signature__"] = inspect.Signature(parameters)

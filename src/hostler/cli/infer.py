@@ -8,18 +8,34 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
 from hostler.cli.arguments import takes
-from hostler.cli.client import URL_DEFAULT, Client, TimeoutOption, UrlOption, model_path
+from hostler.cli.client import (
+    URL_DEFAULT,
+    CaOption,
+    CertOption,
+    Client,
+    KeyOption,
+    TimeoutOption,
+    UrlOption,
+    model_path,
+)
 from hostler.cli.failures import Misuse
 from hostler.cli.inputs import InputReader, whole_request
 from hostler.cli.output import Column, print_json, print_table
 from hostler.cli.progress import waiting
-from hostler.cli.wire import Output, decode_answer, encode_request, input_specs
+from hostler.cli.wire import (
+    Output,
+    decode_answer,
+    decode_event,
+    encode_request,
+    input_specs,
+)
 
 __all__ = ["command"]
 
@@ -59,6 +75,14 @@ class InferArguments:
     binary: Annotated[
         bool, typer.Option("--binary", help="Send and fetch raw tensors instead of JSON.")
     ] = False
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Print each response as it comes, for models that send several. With --output "
+            "json each is one line.",
+        ),
+    ] = False
     white: Annotated[
         float | None,
         typer.Option(
@@ -73,6 +97,9 @@ class InferArguments:
         typer.Option("--version", help="Model version; unless given the server chooses."),
     ] = None
     url: UrlOption = URL_DEFAULT
+    ca: CaOption = None
+    cert: CertOption = None
+    key: KeyOption = None
     timeout: TimeoutOption = 300.0
 
 
@@ -88,6 +115,8 @@ def command(given: InferArguments) -> int:
 
     [bold]cat request.json | hostler infer digits --input - --output json[/bold]
 
+    [bold]hostler infer story --input prompt='Once upon a time' --stream[/bold]
+
     A single item gets its batch dimension; flat data is folded into the input's shape. A JSON
     object holds an input in each member, or is a whole V2 request (with "inputs"), sent as it is.
 
@@ -95,21 +124,47 @@ def command(given: InferArguments) -> int:
     get channels first, (-1, H, W, 3) channels last, (-1, H, W) and (-1, 64) grey. Floating-point
     inputs get 0 to 1 (or 0 to --white), others 0 to 255.
     """
-    client = Client(given.url, given.timeout)
-    with waiting(f"waiting for '{given.model}' at {client.url}; a first request may load it"):
+    client = Client(given.url, given.timeout, given.ca, given.cert, given.key)
+    reason = f"waiting for '{given.model}' at {client.url}; if it is not loaded yet, that is first"
+    if given.stream:
+        return _stream(given, client, reason)
+    with waiting(reason):
         body, headers = _request(given, client)
         answer = client.post(model_path(given.model, given.version, "infer"), body, headers)
-    described, outputs = decode_answer(answer.body, answer.headers)
-    if given.output is Form.npy:
-        _write_npy(outputs)
-    elif given.output is Form.json:
-        print_json(_as_json(described, outputs))
-    else:
-        print_table(_COLUMNS, [_row(output) for output in outputs], empty="No outputs.")
+    _print(given.output, *decode_answer(answer.body, answer.headers))
     return 0
 
 
+def _stream(given: InferArguments, client: Client, reason: str) -> int:
+    """Print the responses of infer_stream, each at once."""
+    with waiting(reason):
+        body, headers = _request(given, client)
+        path = model_path(given.model, given.version, "infer_stream")
+        events = client.post_events(path, body, headers)
+        first = next(events, None)
+    for event in chain([] if first is None else [first], events):
+        described, outputs = decode_event(event)
+        _print(given.output, described, outputs, indent=None)
+        sys.stdout.flush()
+    return 0
+
+
+def _print(
+    form: Form, described: dict[str, Any], outputs: Sequence[Output], indent: int | None = 2
+) -> None:
+    if form is Form.npy:
+        _write_npy(outputs)
+    elif form is Form.json:
+        print_json(_as_json(described, outputs), indent=indent)
+    else:
+        print_table(_COLUMNS, [_row(output) for output in outputs], empty="No outputs.")
+
+
 def _request(given: InferArguments, client: Client) -> tuple[bytes, dict[str, str]]:
+    if given.stream and given.output is Form.npy:
+        raise Misuse(
+            "--output npy prints one array, but --stream any number; leave one of them out"
+        )
     stdin = cache(sys.stdin.buffer.read)
     body = whole_request(given.inputs, stdin)
     if body is not None:
@@ -124,7 +179,7 @@ def _request(given: InferArguments, client: Client) -> tuple[bytes, dict[str, st
     return encode_request(
         tensors,
         binary=given.binary,
-        binary_outputs=given.binary or given.output is Form.npy,
+        binary_outputs=not given.stream and (given.binary or given.output is Form.npy),
         wanted=given.want or (),
     )
 

@@ -56,12 +56,20 @@ COMMANDS: Final = {
     "check": Subcommand(
         "hostler.cli.check", "Load and warm every model without a socket; say which fail.", "Server"
     ),
+    "profile": Subcommand(
+        "hostler.cli.profile", "Find the settings that suit a model and this machine.", "Server"
+    ),
     "config": Subcommand(
         "hostler.cli.config", "Print every setting with its value, unit and source.", "Server"
     ),
+    "environments": Subcommand(
+        "hostler.cli.environments", "List or prune the Python environments of models.", "Server"
+    ),
     "models": Subcommand("hostler.cli.models", "List the models of a running server.", "Client"),
     "infer": Subcommand("hostler.cli.infer", "Ask a model of a running server.", "Client"),
-    "version": Subcommand("hostler.cli.version", "Print hostler's version.", "Other"),
+    "version": Subcommand(
+        "hostler.cli.version", "Print hostler's version; also --version.", "Other"
+    ),
 }
 
 
@@ -71,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A user's mistake is one line on stderr; a traceback means a bug of ours.
     """
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if words[0] == "--version":
+        words[0] = "version"
     try:
         code = _build(words)(words, prog_name="hostler", standalone_mode=False)
     except Misuse as error:
@@ -128,7 +138,7 @@ def _placeholder() -> None:
 
 def _usage(error: BaseException) -> str:
     """One line for what typer has to say of a command line."""
-    described = getattr(error, "format_message", error.__str__)()
+    described = getattr(error, "format_message", error.__str__)().replace("Value error, ", "")
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", "hostler")
     return f"{' '.join(described.split()).rstrip('.')}; see `{path} --help`"

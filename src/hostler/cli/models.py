@@ -9,7 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from hostler.cli.client import URL_DEFAULT, Client, TimeoutOption, UrlOption
+from hostler.cli.client import (
+    URL_DEFAULT,
+    CaOption,
+    CertOption,
+    Client,
+    KeyOption,
+    TimeoutOption,
+    UrlOption,
+)
 from hostler.cli.output import Column, print_json, print_table
 from hostler.cli.progress import waiting
 from hostler.config import format_bytes
@@ -31,6 +39,9 @@ _COLUMNS = (
 def command(
     url: UrlOption = URL_DEFAULT,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
     timeout: TimeoutOption = 30.0,
 ) -> int:
     """List the models of a running server: versions, state, memory, requests, last error.
@@ -38,8 +49,10 @@ def command(
     [bold]hostler models[/bold]
 
     [bold]hostler models --url http://gpu-box:8000 --json[/bold]
+
+    [bold]hostler models --url https://gpu-box:8000 --ca ca.pem[/bold]
     """
-    client = Client(url, timeout)
+    client = Client(url, timeout, ca, cert, key)
     with waiting(f"waiting for {client.url}"):
         answer = client.get("/v2/hostler/models").json()
     versions = answer["models"] if isinstance(answer, dict) else answer
@@ -71,7 +84,7 @@ def _row(name: str, versions: list[Mapping[str, Any]]) -> tuple[str, ...]:
     loaded = [v for v in versions if v.get("loaded")]
     failed = sum(int(v.get("fail_count") or 0) for v in versions)
     answered = sum(int(v.get("success_count") or 0) for v in versions)
-    errors = [str(v.get("last_error") or v.get("reason") or "") for v in versions]
+    errors = [_error(v) for v in versions]
     return (
         name,
         ", ".join(str(v["version"]) for v in versions if v.get("version")) or "-",
@@ -84,6 +97,12 @@ def _row(name: str, versions: list[Mapping[str, Any]]) -> tuple[str, ...]:
         str(failed),
         next(filter(None, errors), ""),
     )
+
+
+def _error(version: Mapping[str, Any]) -> str:
+    """A READY version's reason tells of its progress, such as a reload, which is no error."""
+    reason = "" if version["state"] == "READY" else version.get("reason")
+    return str(version.get("last_error") or reason or "")
 
 
 def _number(version: object) -> int:

@@ -51,9 +51,9 @@ def plain_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str
     return "\n".join(lines)
 
 
-def print_json(value: object) -> None:
-    """Indented JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+def print_json(value: object, *, indent: int | None = 2) -> None:
+    """JSON, indented; with None it is one line."""
+    print(json.dumps(value, indent=indent, ensure_ascii=False))
 
 
 def print_text(text: str) -> None:

@@ -16,7 +16,12 @@ __all__ = ["command"]
 FLAGS: Final = (
     Flag("--host", "gateway.host"),
     Flag("--port", "gateway.port"),
+    Flag("--grpc-port", "gateway.grpc_port"),
+    Flag("--grpc/--no-grpc", "gateway.grpc"),
     Flag("--allow-unauthenticated-remote/--loopback-only", "gateway.allow_unauthenticated_remote"),
+    Flag("--tls-certificate", "gateway.tls_certificate"),
+    Flag("--tls-key", "gateway.tls_key"),
+    Flag("--tls-client-ca", "gateway.tls_client_ca"),
     Flag("--model-control", "serving.control_mode"),
     Flag("--load-model", "serving.startup_models"),
     Flag("--memory-budget", "serving.memory_budget_bytes"),

@@ -24,7 +24,14 @@ from hostler.core import (
     element_count,
 )
 
-__all__ = ["JSON_SIZE_HEADER", "Output", "decode_answer", "encode_request", "input_specs"]
+__all__ = [
+    "JSON_SIZE_HEADER",
+    "Output",
+    "decode_answer",
+    "decode_event",
+    "encode_request",
+    "input_specs",
+]
 
 JSON_SIZE_HEADER: Final = "Inference-Header-Content-Length"
 
@@ -106,6 +113,17 @@ def decode_answer(body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, An
             Code.INTERNAL, f"the answer breaks the Open Inference Protocol: {error!r}"
         ) from None
     return answer, outputs
+
+
+def decode_event(data: bytes) -> tuple[dict[str, Any], list[Output]]:
+    """As `decode_answer`, of one event of infer_stream. Raises: MODEL_ERROR for its error event."""
+    try:
+        error = json.loads(data).get("error")
+    except (ValueError, AttributeError):
+        error = None
+    if isinstance(error, str):
+        raise HostlerError(Code.MODEL_ERROR, error)
+    return decode_answer(data, {})
 
 
 def _output(item: Mapping[str, Any], raw: bytes | None) -> Output:

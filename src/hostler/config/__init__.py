@@ -5,7 +5,13 @@ The only reader of the process's environment in the package.
 
 from hostler.config.describe import Setting, nearest
 from hostler.config.document import json_value, markdown, yaml_file
-from hostler.config.quantities import format_bytes, format_quantity, format_seconds
+from hostler.config.layers import installer_variables
+from hostler.config.quantities import (
+    format_bytes,
+    format_quantity,
+    format_seconds,
+    parse_seconds,
+)
 from hostler.config.resolve import Resolved
 from hostler.config.settings import Settings, known_settings, resolve
 
@@ -16,10 +22,12 @@ __all__ = [
     "format_bytes",
     "format_quantity",
     "format_seconds",
+    "installer_variables",
     "json_value",
     "known_settings",
     "markdown",
     "nearest",
+    "parse_seconds",
     "resolve",
     "yaml_file",
 ]

@@ -13,9 +13,29 @@ import yaml
 from hostler.config.describe import Setting, nearest
 from hostler.core import Code, HostlerError
 
-__all__ = ["Given", "from_environment", "from_file", "from_flags", "variable_value"]
+__all__ = [
+    "Given",
+    "from_environment",
+    "from_file",
+    "from_flags",
+    "installer_variables",
+    "variable_value",
+]
 
 _PREFIX: Final = "HOSTLER_"
+_INSTALLER: Final = frozenset(
+    name
+    for upper in (
+        *("HOME", "TMPDIR", "NETRC", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    )
+    for name in (upper, upper.lower())
+)
+_NOT_FOR_INSTALLER: Final = frozenset(
+    ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PIP_DRY_RUN")
+)
+"""They would have pip install elsewhere, or nothing."""
 _FILE_BYTES_MAX: Final = 1 << 20  # a settings file is written by hand; a megabyte is a mistake
 
 
@@ -112,6 +132,19 @@ def from_flags(
 def variable_value(name: str) -> str | None:
     """A variable that is no setting, such as HOSTLER_CONFIG; None when unset or empty."""
     return os.environ.get(name) or None
+
+
+def installer_variables(variables: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What pip gets of `variables`, the process's own by default: its settings and the network's.
+
+    Packages' build scripts see it too, so everything else stays here.
+    """
+    variables = os.environ if variables is None else variables
+    return {
+        name: value
+        for name, value in variables.items()
+        if name in _INSTALLER or (name.startswith("PIP_") and name not in _NOT_FOR_INSTALLER)
+    }
 
 
 def _read(text: bytes, path: Path, known: Mapping[str, Setting]) -> Iterator[Given]:

@@ -2,6 +2,9 @@
 
 from hostler.core.clock import NEVER, Clock, SystemClock
 from hostler.core.context import Context
+from hostler.core.custom_metrics import CustomFamily, CustomMetrics, CustomSeries
+from hostler.core.ensemble import EnsemblePlan, EnsembleStep
+from hostler.core.environment import Environment
 from hostler.core.errors import Code, HostlerError
 from hostler.core.model import (
     Batching,
@@ -29,8 +32,11 @@ from hostler.core.rooms import (
     ReplicaWatcher,
     Report,
 )
+from hostler.core.sequencing import SequenceControl, SequenceState, Sequencing
+from hostler.core.shaping import BatchInput, PaddedInput, Shaping
 from hostler.core.signature import Signature, TensorSpec
-from hostler.core.stats import LATENCY_BOUNDS_S, BatchStats, Stats
+from hostler.core.stats import LATENCY_BOUNDS_S, BatchStats, ResponseStats, Stats
+from hostler.core.stream import ResponseStream
 from hostler.core.tensor import (
     DATATYPES,
     BytesArray,
@@ -45,13 +51,20 @@ __all__ = [
     "LATENCY_BOUNDS_S",
     "NEVER",
     "Batch",
+    "BatchInput",
     "BatchStats",
     "Batching",
     "BytesArray",
     "Clock",
     "Code",
     "Context",
+    "CustomFamily",
+    "CustomMetrics",
+    "CustomSeries",
     "DataType",
+    "EnsemblePlan",
+    "EnsembleStep",
+    "Environment",
     "HostlerError",
     "InferRequest",
     "InferResponse",
@@ -60,6 +73,7 @@ __all__ = [
     "Invoke",
     "LoadedModel",
     "ModelSpec",
+    "PaddedInput",
     "Parameters",
     "Placement",
     "PreparedModel",
@@ -68,6 +82,12 @@ __all__ = [
     "ReplicaWatcher",
     "Report",
     "RequestedOutput",
+    "ResponseStats",
+    "ResponseStream",
+    "SequenceControl",
+    "SequenceState",
+    "Sequencing",
+    "Shaping",
     "Signature",
     "Sink",
     "Stats",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import WeakSet
 
 from hostler.core.clock import NEVER
 
@@ -21,6 +22,8 @@ class Context:
     """
 
     __slots__ = (
+        "__weakref__",
+        "_children",
         "_on_cancel",
         "call_path",
         "cancelled",
@@ -49,6 +52,7 @@ class Context:
         self.call_path = call_path
         self.cancelled = False
         self._on_cancel: Callable[[], None] | None = None
+        self._children: WeakSet[Context] | None = None
 
     def cancel(self) -> None:
         """The client has gone: tell whoever holds the request now. Idempotent, loop thread only."""
@@ -57,6 +61,39 @@ class Context:
         self.cancelled = True
         if self._on_cancel is not None:
             self._on_cancel()
+        if self._children is not None:
+            for child in list(self._children):
+                child.cancel()
+
+    def lift_deadline(self) -> None:
+        """The first answer is there: how long the others take is nobody's business but the model's.
+
+        Sub-calls that have their deadline from here lose it as well.
+        """
+        lifted, self.deadline = self.deadline, NEVER
+        if lifted != NEVER and self._children is not None:
+            for child in list(self._children):
+                if child.deadline == lifted:
+                    child.lift_deadline()
+
+    def child(self, caller: str) -> Context:
+        """The context of a sub-call that model `caller` makes in behalf of this request.
+
+        It inherits everything, its call path has `caller` at its end, and it is cancelled with
+        this one.
+        """
+        context = Context(
+            deadline=self.deadline,
+            priority=self.priority,
+            principal=self.principal,
+            trace=self.trace,
+            call_path=(*self.call_path, caller),
+        )
+        context.cancelled = self.cancelled
+        if self._children is None:
+            self._children = WeakSet()
+        self._children.add(context)
+        return context
 
     def on_cancel(self, callback: Callable[[], None] | None) -> None:
         """Set the one listener (the room that holds the request), or clear it with None."""

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hostler.core.ensemble import EnsemblePlan
+from hostler.core.environment import Environment
+from hostler.core.sequencing import Sequencing
+from hostler.core.shaping import Shaping
 from hostler.core.signature import Signature, TensorSpec
 from hostler.core.tensor import DataType
 
@@ -99,7 +103,13 @@ class ModelSpec:
     `rows_ceiling`: most rows to join where the package does not state `max_batch_size`; 0 where it
     does. `labels`: class names by output, read from the package's label files.
     `file_bytes`: size of what will be loaded, the first estimate of its footprint.
-    `fingerprint`: changes whenever the package's files or overrides do.
+    `fingerprint`: changes whenever the package's files or overrides do. `sequencing`: requests
+    belong to sequences. `ensemble`: the model is a plan of other models; it has no `file`, and its
+    `runtime` is "ensemble". `cached`: equal requests may be answered from the response cache.
+    `initial_states`: what files say that states start with, by their input. `shaping`: requests
+    are padded or joined end to end before the model sees them.
+    `environment`: the package brings its own Python; `python`: the interpreter made of it, set
+    before a load. None of either: workers run on the server's own.
     """
 
     name: str
@@ -121,6 +131,13 @@ class ModelSpec:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     file_bytes: int = 0
     fingerprint: str = ""
+    sequencing: Sequencing | None = None
+    initial_states: Mapping[str, bytes] = field(default_factory=dict)
+    ensemble: EnsemblePlan | None = None
+    cached: bool = False
+    shaping: Shaping | None = None
+    environment: Environment | None = None
+    python: Path | None = None
 
     @property
     def instance_count(self) -> int:

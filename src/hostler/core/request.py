@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from hostler.core.context import Context
@@ -56,13 +56,17 @@ class InferRequest:
 
 
 class InferResponse:
-    """One answer: output tensors in the model's order (or the requested order), and parameters."""
+    """One answer: output tensors in the model's order (or the requested order), and parameters.
 
-    __slots__ = ("outputs", "parameters")
+    `final`: its request has no further answers; a stream may also end without a last answer.
+    """
+
+    __slots__ = ("final", "outputs", "parameters")
 
     def __init__(self, outputs: Sequence[Tensor], parameters: Parameters = EMPTY) -> None:
         self.outputs = outputs
         self.parameters = parameters
+        self.final = True
 
 
 class Batch:
@@ -99,14 +103,29 @@ class Batch:
 class Sink(Protocol):
     """Where a replica puts answers. Loop thread only."""
 
-    def send(self, index: int, result: InferResponse | HostlerError, final: bool = True) -> None:
+    def send(
+        self,
+        index: int,
+        result: InferResponse | HostlerError | None,
+        final: bool = True,
+        taken: Callable[[], None] | None = None,
+    ) -> None:
         """Give request `index` of the batch a response or its error.
 
         A request may have many responses; the one with `final` is its last. An error is final.
-        The replica's slot is free when every request of the batch is final.
+        None with `final` ends a request without a further response. `taken`: called once, when
+        the response has left the memory of this process or nobody wants it any more; a replica
+        that sends many grants itself credit by it.
         """
         ...
 
     def timings(self, input_s: float, infer_s: float, output_s: float) -> None:
         """Report, at most once and before the last final, how the run spent its seconds."""
+        ...
+
+    def idle(self) -> None:
+        """The replica takes another batch from now on, though answers of this one will follow.
+
+        Without this call it is free when every request of the batch is final.
+        """
         ...

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
 from hostler.core.errors import HostlerError
 from hostler.core.model import Inspection, ModelSpec
 from hostler.core.request import Batch, InferRequest, InferResponse, Sink
+from hostler.core.stream import ResponseStream
 
 __all__ = [
     "Invoke",
@@ -49,7 +50,8 @@ class ReplicaWatcher(Protocol):
     def replica_gone(self, replica: Replica, *, lost: bool = True) -> None:
         """This replica takes none until it is ready again.
 
-        `lost`: it died, and its running batch was answered; else it was withdrawn, and answers it.
+        `lost`: it died, and what it had is answered with an error right after this; else it was
+        withdrawn, and answers its running batch.
         """
         ...
 
@@ -79,9 +81,10 @@ class PreparedModel(Protocol):
         """What the model says of itself."""
         ...
 
-    async def start(self, spec: ModelSpec, watcher: ReplicaWatcher) -> LoadedModel:
+    async def start(self, spec: ModelSpec, watcher: ReplicaWatcher, invoke: Invoke) -> LoadedModel:
         """Bring up all replicas of the completed spec; the prepared model is used up.
 
+        `invoke`: how the model's code may ask other models.
         Raises: HostlerError if a replica cannot be brought up; nothing is left behind.
         """
         ...
@@ -100,10 +103,21 @@ class Placement(Protocol):
 
 
 class Invoke(Protocol):
-    """Ask another model, in behalf of a request: what ensembles and user code are given."""
+    """Ask another model, in behalf of a request: what ensembles and user code are given.
 
-    def __call__(
+    `request.context` is a `Context.child` of the request in whose behalf it is asked: its call
+    path tells which models wait for the answer.
+    """
+
+    async def infer(self, model: str, version: int | None, request: InferRequest) -> InferResponse:
+        """The one response. Raises: HostlerError, as the other model's own callers get it."""
+        ...
+
+    async def stream(
         self, model: str, version: int | None, request: InferRequest
-    ) -> Awaitable[InferResponse]:
-        """Raises: HostlerError, as the other model's own callers get it."""
+    ) -> ResponseStream:
+        """All responses; whoever has the stream reads it to its end or closes it.
+
+        Raises: HostlerError where it is not admitted.
+        """
         ...

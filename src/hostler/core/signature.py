@@ -20,7 +20,8 @@ class TensorSpec:
 
     `dims`: without the batch dimension where the signature is batched; -1 is variable.
     `reshape`: the shape the framework wants instead of `dims`, or None.
-    `labels`: class names in index order for an output with a label file.
+    `labels`: class names in index order for an output with a label file. `joins_any`: requests may
+    be joined whatever the variable dimensions of this input are (it is padded or ragged).
     """
 
     name: str
@@ -29,6 +30,7 @@ class TensorSpec:
     optional: bool = False
     reshape: tuple[int, ...] | None = None
     labels: tuple[str, ...] = ()
+    joins_any: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,15 @@ class Signature:
     rows_max: int = 0
     _by_name: Mapping[str, TensorSpec] = field(init=False, repr=False, compare=False)
     _fixed: bool = field(init=False, repr=False, compare=False)
+    _unkeyed: frozenset[str] = field(init=False, repr=False, compare=False)
     _output_names: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_by_name", {spec.name: spec for spec in self.inputs})
-        fixed = all(not spec.optional and min(spec.dims, default=0) >= 0 for spec in self.inputs)
+        unkeyed = {s.name for s in self.inputs if s.joins_any or min(s.dims, default=0) >= 0}
+        fixed = all(not spec.optional and spec.name in unkeyed for spec in self.inputs)
         object.__setattr__(self, "_fixed", fixed)
+        object.__setattr__(self, "_unkeyed", frozenset(unkeyed))
         object.__setattr__(self, "_output_names", frozenset(s.name for s in self.outputs))
 
     def input(self, name: str) -> TensorSpec | None:
@@ -115,7 +120,13 @@ class Signature:
             rows = 1
         if self._fixed:
             return rows, None
-        return rows, tuple(sorted((name, t.shape[self.batched :]) for name, t in inputs.items()))
+        unkeyed, first = self._unkeyed, int(self.batched)
+        return rows, tuple(
+            sorted(
+                (name, () if name in unkeyed else tensor.shape[first:])
+                for name, tensor in inputs.items()
+            )
+        )
 
     def _check_names(self, inputs: Mapping[str, Tensor], model: str) -> None:
         for name in inputs:

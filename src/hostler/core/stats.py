@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Final
 
-__all__ = ["LATENCY_BOUNDS_S", "BatchStats", "Stats"]
+__all__ = ["LATENCY_BOUNDS_S", "BatchStats", "ResponseStats", "Stats"]
 
 LATENCY_BOUNDS_S: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -28,16 +28,39 @@ class BatchStats:
         self.output_s = 0.0
 
 
+class ResponseStats:
+    """The n-th responses of streamed requests.
+
+    `infer_s`: from the start of the run, or the response before, to this one. `empty_count`:
+    requests that ended here without a response.
+    """
+
+    __slots__ = ("cancel_count", "empty_count", "fail_count", "infer_s", "success_count")
+
+    def __init__(self) -> None:
+        self.success_count = 0
+        self.fail_count = 0
+        self.empty_count = 0
+        self.cancel_count = 0
+        self.infer_s = 0.0
+
+
 class Stats:
     """Counters of one model version, kept through eviction and reload.
 
     `inference_count`: rows answered. `execution_count`: runs. `success_*` cover the whole stay of a
     request from admission to answer. `rejected`: refused at admission; `expired`: deadline or queue
-    timeout; `cancelled`: the client went away.
+    timeout; `cancelled`: the client went away. `responses`: of streamed requests, by position.
+    `sequences`: that are live now, those that wait for a slot included.
+    `cache_*`: look-ups in the response cache; hits are in `success_count` and in no run.
     """
 
     __slots__ = (
         "batches",
+        "cache_hit_count",
+        "cache_hit_s",
+        "cache_miss_count",
+        "cache_miss_s",
         "cancelled",
         "execution_count",
         "expired",
@@ -53,6 +76,8 @@ class Stats:
         "queue_depth",
         "queue_s",
         "rejected",
+        "responses",
+        "sequences",
         "success_count",
         "success_s",
         "worker_restarts",
@@ -73,10 +98,16 @@ class Stats:
         self.expired = 0
         self.cancelled = 0
         self.queue_depth = 0
+        self.sequences = 0
         self.worker_restarts = 0
         self.last_inference_wall_s = 0.0
         self.last_error = ""
+        self.cache_hit_count = 0
+        self.cache_hit_s = 0.0
+        self.cache_miss_count = 0
+        self.cache_miss_s = 0.0
         self.batches: dict[int, BatchStats] = {}
+        self.responses: dict[int, ResponseStats] = {}
         self.latency_buckets = [0] * (len(LATENCY_BOUNDS_S) + 1)
 
     def succeed(self, seconds: float) -> None:

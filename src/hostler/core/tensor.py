@@ -227,6 +227,12 @@ class Tensor:
         """Bytes of the raw form on the wire."""
         return self.data.nbytes
 
+    def wire(self) -> memoryview:
+        """The raw form on the wire, in unsigned bytes; a view of the data."""
+        if isinstance(self.data, BytesArray):
+            return self.data.wire()
+        return self.data.reshape(-1).view(np.uint8).data
+
     def rows(self, start: int, stop: int) -> Tensor:
         """Rows start..stop of the first dimension; a view."""
         shape = (stop - start, *self.shape[1:])

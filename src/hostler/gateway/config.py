@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -16,11 +16,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         str,
         msgspec.Meta(
             description="Address to listen on. Anything but loopback needs "
-            "allow_unauthenticated_remote.",
+            "allow_unauthenticated_remote, or tls_client_ca.",
             min_length=1,
             extra={"unit": "text"},
         ),
     ] = "127.0.0.1"
+    server_name: Annotated[
+        str,
+        msgspec.Meta(
+            description="What the server calls itself in its V2 metadata, for clients that look "
+            "for 'triton' there.",
+            min_length=1,
+            max_length=64,
+            extra={"unit": "text"},
+        ),
+    ] = "hostler"
     port: Annotated[
         int,
         msgspec.Meta(
@@ -154,3 +164,121 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             extra={"unit": "s"},
         ),
     ] = 60.0
+    stream_ping_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="After how much silence a stream of server-sent events gets a comment, so "
+            "that proxies keep it open; 0 for never.",
+            ge=0.0,
+            extra={"unit": "s"},
+        ),
+    ] = 15.0
+    shared_memory: Annotated[
+        Literal["auto", "on", "off"],
+        msgspec.Meta(
+            description="Whether clients may hand tensors over in system shared memory: they name "
+            "objects in /dev/shm that this process then reads and writes. auto: where only "
+            "loopback is listened on.",
+            extra={"unit": "text"},
+        ),
+    ] = "auto"
+    shared_memory_regions_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Shared memory regions that clients may register; each takes a file "
+            "descriptor.",
+            ge=1,
+            extra={"unit": "count"},
+        ),
+    ] = 256
+    tls_certificate: Annotated[
+        str,
+        msgspec.Meta(
+            description="PEM file of the server's certificate and those it is signed with; all "
+            "ports then speak TLS only. Empty: none do.",
+            extra={"unit": "path"},
+        ),
+    ] = ""
+    tls_key: Annotated[
+        str,
+        msgspec.Meta(
+            description="PEM file of the certificate's private key, not encrypted; empty where "
+            "tls_certificate holds it too.",
+            extra={"unit": "path"},
+        ),
+    ] = ""
+    tls_client_ca: Annotated[
+        str,
+        msgspec.Meta(
+            description="PEM file of the authorities that clients' certificates must be signed "
+            "by; clients without one are refused then. Empty: clients need none.",
+            extra={"unit": "path"},
+        ),
+    ] = ""
+    tls_handshake_timeout_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="Longest TLS handshake; longer is cut.",
+            gt=0.0,
+            extra={"unit": "s"},
+        ),
+    ] = 10.0
+    grpc: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Serve gRPC as well, under the same limits as HTTP.",
+            extra={"unit": "flag"},
+        ),
+    ] = True
+    grpc_port: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=65535)] | None,
+        msgspec.Meta(
+            description="Port of gRPC; 0 takes a free one. Unset: the one after port, or a free "
+            "one where port is 0.",
+            extra={"unit": "count"},
+        ),
+    ] = None
+    grpc_calls_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="gRPC calls that have not ended, streams included; one more is answered "
+            "RESOURCE_EXHAUSTED.",
+            ge=1,
+            extra={"unit": "count"},
+        ),
+    ] = 8192
+    grpc_connection_calls_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="The same of one connection; clients hold further calls back.",
+            ge=1,
+            extra={"unit": "count"},
+        ),
+    ] = 1024
+    grpc_stream_requests_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Requests of one ModelStreamInfer call that wait for their last response; "
+            "more are not read until one has it.",
+            ge=1,
+            extra={"unit": "count"},
+        ),
+    ] = 64
+    grpc_keep_alive_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="A gRPC connection that has been silent for so long is asked whether it is "
+            "still there, and cut if it does not say so within 20 s.",
+            ge=1.0,
+            extra={"unit": "s"},
+        ),
+    ] = 60.0
+    grpc_ping_interval_min_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="Clients that send keep-alive pings more often, without calls in between, "
+            "are cut with too_many_pings.",
+            ge=0.0,
+            extra={"unit": "s"},
+        ),
+    ] = 1.0

@@ -10,6 +10,7 @@ from hostler.core import (
     InferRequest,
     InferResponse,
     ModelSpec,
+    ResponseStream,
     Signature,
     Stats,
 )
@@ -53,6 +54,10 @@ class Live(Protocol):
         """Ask it; the caller holds a pin meanwhile. Raises: HostlerError, here or when awaited."""
         ...
 
+    def stream(self, request: InferRequest) -> ResponseStream:
+        """Ask it for all responses; the caller holds a pin until the stream ends or is closed."""
+        ...
+
 
 class Status(Protocol):
     """One line of the index; see `serving.ModelStatus`."""
@@ -90,6 +95,11 @@ class Status(Protocol):
     @property
     def footprint_bytes(self) -> int:
         """What it takes in memory."""
+        ...
+
+    @property
+    def busy(self) -> int:
+        """Requests that it works on, and whoever else holds it in memory."""
         ...
 
     @property

@@ -30,11 +30,15 @@ _WINDOW_RUNS: Final = 8
 """A judgement takes this long and this many runs at least. The first window with many callers only
 warms up: batch sizes are learnt in it, and buffers grow."""
 
-_PAYS_RATIO: Final = 1.01
-"""Lanes stay when rows per second rise by this much."""
+_PAYS_RATIO: Final = 0.97
+"""Lanes stay unless rows per second fall below this part: they do as well with few rows a run as
+with many, where one run on all cores needs many."""
 
-_RETRY_S: Final = 300.0
-"""After lanes did not pay, no new trial for so long: a trial costs a second load of the graph."""
+_RETRY_S: Final = 10.0
+_RETRY_S_MAX: Final = 300.0
+"""After lanes did not pay, no new trial for so long, and for twice as long after each one: a trial
+costs a second load of the graph. The first comes soon, because callers who ask several models in
+turn, as an ensemble does, leave each fewer rows to join, which is where lanes pay."""
 
 
 class Arrangement(enum.Enum):
@@ -56,6 +60,7 @@ class Arranger:
         self.current = Arrangement.ONE_THREAD if small or cores == 1 else Arrangement.WIDE
         self._long_runs = 0
         self._retry_at = 0.0
+        self._retry_s = _RETRY_S
         self._wide_rate = 0.0
         self._judged = False
         self._warm = False
@@ -73,7 +78,7 @@ class Arranger:
 
     def failed(self, now: float) -> None:
         """They could not move; ask again much later."""
-        self._retry_at = now + _RETRY_S
+        self._retry_at = now + _RETRY_S_MAX
         self._forget(now)
 
     def observe(
@@ -113,8 +118,10 @@ class Arranger:
             return Arrangement.LANES if now >= self._retry_at else None
         if self._judged or rate >= self._wide_rate * _PAYS_RATIO:
             self._judged = True
+            self._retry_s = _RETRY_S
             return None
-        self._retry_at = now + _RETRY_S
+        self._retry_at = now + self._retry_s
+        self._retry_s = min(2 * self._retry_s, _RETRY_S_MAX)
         return Arrangement.WIDE
 
     def _forget(self, now: float) -> None:

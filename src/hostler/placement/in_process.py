@@ -20,6 +20,7 @@ from hostler.core import (
     HostlerError,
     InferResponse,
     Inspection,
+    Invoke,
     ModelSpec,
     ReplicaWatcher,
     Sink,
@@ -79,11 +80,20 @@ class _Relay:
     __slots__ = ("answers", "spent")
 
     def __init__(self) -> None:
-        self.answers: list[tuple[int, InferResponse | HostlerError, bool]] = []
+        self.answers: list[tuple[int, InferResponse | HostlerError | None, bool]] = []
         self.spent: tuple[float, float, float] | None = None
 
-    def send(self, index: int, result: InferResponse | HostlerError, final: bool = True) -> None:
+    def send(
+        self,
+        index: int,
+        result: InferResponse | HostlerError | None,
+        final: bool = True,
+        taken: Callable[[], None] | None = None,
+    ) -> None:
         self.answers.append((index, result, final))
+
+    def idle(self) -> None:
+        pass
 
     def timings(self, input_s: float, infer_s: float, output_s: float) -> None:
         self.spent = (input_s, infer_s, output_s)
@@ -240,8 +250,8 @@ class PreparedOnnx:
         assert self._graph is not None
         return self._graph.inspection
 
-    async def start(self, spec: ModelSpec, watcher: ReplicaWatcher) -> LoadedOnnx:
-        """See `core.PreparedModel`."""
+    async def start(self, spec: ModelSpec, watcher: ReplicaWatcher, invoke: Invoke) -> LoadedOnnx:
+        """See `core.PreparedModel`. A graph asks no other models."""
         assert self._graph is not None
         loaded = LoadedOnnx(spec, self._clock, self._inline_s_max, self._arranger)
         loaded.start(self._graph, watcher)
@@ -259,7 +269,9 @@ async def prepare_onnx(
     """Open the graph off the loop; its runs may use this many cores together."""
     arranger = None
     threads = max(1, cores // spec.instance_count)
-    if spec.instance_count == 1 and "intra_op_thread_count" not in spec.options:
+    # A sequence lives on one replica, so these must not come and go.
+    stays = spec.instance_count == 1 and spec.sequencing is None
+    if stays and "intra_op_thread_count" not in spec.options:
         arranger = Arranger(cores, small=0 < spec.file_bytes <= _SMALL_FILE_BYTES)
         threads = cores if arranger.current is Arrangement.WIDE else 1
     graph = await asyncio.to_thread(open_graph, spec, threads)

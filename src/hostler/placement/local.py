@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostler.core import Clock, Code, HostlerError, ModelSpec, PreparedModel
+from hostler.core import Clock, Code, CustomMetrics, HostlerError, ModelSpec, PreparedModel
 from hostler.placement.config import Config
 from hostler.placement.host import usable_cores
 from hostler.placement.process import Config as ProcessConfig
@@ -13,12 +13,18 @@ __all__ = ["LocalPlacement"]
 
 
 class LocalPlacement:
-    """See `core.Placement`."""
+    """See `core.Placement`. `metrics`: takes what models in workers count themselves."""
 
-    def __init__(self, config: Config, process: ProcessConfig, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        process: ProcessConfig,
+        clock: Clock,
+        metrics: CustomMetrics | None = None,
+    ) -> None:
         self._config = config
         self._clock = clock
-        self._workers = ProcessPlacement(process, clock)
+        self._workers = ProcessPlacement(process, clock, metrics=metrics)
 
     async def prepare(self, spec: ModelSpec) -> PreparedModel:
         """See `core.Placement`."""

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from hostler.core import element_count
 from hostler.repository.package import contradiction, unserved
+from hostler.repository.sequences import check_sequences, filled_names
 
-__all__ = ["check_config", "check_served", "ignored_fields"]
+__all__ = ["check_config", "check_served", "ignored_fields", "response_cached"]
 
 INSTANCES_MAX: Final = 1024
 """Replicas of one group; each may be a process."""
@@ -31,30 +32,24 @@ _FORMAT_RANK: Final = 3
 
 def check_served(model: str, config: Mapping[str, Any]) -> None:
     """Refuse what would be computed wrongly if it were ignored."""
-    for name, text in (
-        ("sequence_batching", "sequences are not served yet"),
-        ("ensemble_scheduling", "ensembles are not served yet"),
-        ("batch_input", "ragged batching is not served yet"),
-        ("batch_output", "ragged batching is not served yet"),
-        ("model_repository_agents", "repository agents are not served"),
-    ):
+    for name, text in (("model_repository_agents", "repository agents are not served"),):
         if config.get(name):
             raise unserved(model, name, text)
-    if config.get("model_transaction_policy", {}).get("decoupled"):
+    decoupled = config.get("model_transaction_policy", {}).get("decoupled")
+    if decoupled and config["backend"] not in ("", "python"):  # "" until the model's file is found
         raise unserved(
-            model, "model_transaction_policy.decoupled", "decoupled models are not served yet"
+            model,
+            "model_transaction_policy.decoupled",
+            f"backend '{config['backend']}' gives one response to each request; only a Python "
+            "model can give any number of them",
         )
     if config.get("model_operations", {}).get("op_library_filename"):
         raise unserved(
             model, "model_operations.op_library_filename", "custom operators are not served"
         )
-    if config["parameters"].get("EXECUTION_ENV_PATH", {}).get("string_value"):
-        raise unserved(
-            model, "parameters.EXECUTION_ENV_PATH", "packed environments are not served yet"
-        )
     for kind in ("input", "output"):
         for tensor in config[kind]:
-            for name in ("is_shape_tensor", "is_non_linear_format_io", "allow_ragged_batch"):
+            for name in ("is_shape_tensor", "is_non_linear_format_io"):
                 if tensor.get(name):
                     raise unserved(model, f"{kind} '{tensor['name']}'.{name}", "is not served")
     for group in config["instance_group"]:
@@ -64,11 +59,10 @@ def check_served(model: str, config: Mapping[str, Any]) -> None:
 
 def ignored_fields(config: Mapping[str, Any]) -> list[str]:
     """Fields that are accepted without effect: answers are right without them."""
-    ignored = [
-        name
-        for name in ("response_cache", "model_metrics", "cc_model_filenames", "metric_tags")
-        if config.get(name) and config[name] != {"enable": False}
-    ]
+    names = ("model_metrics", "cc_model_filenames", "metric_tags")
+    ignored = [name for name in names if config.get(name)]
+    if config.get("ensemble_scheduling") and response_cached(config):
+        ignored.append("response_cache")  # the steps may use it, each for itself
     optimization = config.get("optimization", {})
     ignored.extend(
         f"optimization.{name}"
@@ -77,7 +71,14 @@ def ignored_fields(config: Mapping[str, Any]) -> list[str]:
     )
     if any(group.get("rate_limiter") for group in config["instance_group"]):
         ignored.append("instance_group.rate_limiter")
+    if config["backend"] == "python":  # it sees each request of a batch as it came
+        ignored.extend(name for name in ("batch_input", "batch_output") if config[name])
     return ignored
+
+
+def response_cached(config: Mapping[str, Any]) -> bool:
+    """Whether the package allows that equal requests are answered from the response cache."""
+    return bool(config.get("response_cache", {}).get("enable"))
 
 
 def check_config(model: str, config: Mapping[str, Any], *, rows_known: bool) -> None:
@@ -96,12 +97,34 @@ def check_config(model: str, config: Mapping[str, Any], *, rows_known: bool) -> 
     _check_versions(model, config.get("version_policy", {}))
     for kind in ("input", "output"):
         _check_tensors(model, kind, config, rows_known=rows_known)
+    if response_cached(config):
+        _check_response_cache(model, config)
     if "dynamic_batching" in config:
         _check_dynamic_batching(model, config, rows_known=rows_known)
+    if "sequence_batching" in config:
+        check_sequences(model, config, rows_known=rows_known)
     for index, group in enumerate(config["instance_group"]):
         _check_instances(model, index, group)
     for warmup in config["model_warmup"]:
         _check_warmup(model, warmup, config, rows_known=rows_known)
+
+
+def _check_response_cache(model: str, config: Mapping[str, Any]) -> None:
+    # Source: Triton core `ValidateModelConfig`, which refuses the same two.
+    for name, stated in (
+        ("sequence_batching", config.get("sequence_batching")),
+        (
+            "model_transaction_policy.decoupled",
+            config.get("model_transaction_policy", {}).get("decoupled"),
+        ),
+    ):
+        if stated:
+            raise contradiction(
+                model,
+                "response_cache.enable",
+                f"is true, but an answer of a model with {name} is not told by its request alone; "
+                "disable the response cache",
+            )
 
 
 def _check_versions(model: str, policy: Mapping[str, Any]) -> None:
@@ -252,10 +275,11 @@ def _check_warmup(
             model, f"{place}.count", f"is {warmup['count']}; at most {WARMUP_RUNS_MAX}"
         )
     inputs = {tensor["name"]: tensor for tensor in config["input"]}
+    filled = filled_names(config, "input")
     for name, given in warmup["inputs"].items():
         where = f"{place}, input '{name}'"
         _check_warmup_input(model, where, given, max(1, rows))
-        if inputs:
+        if inputs and name not in filled:
             _check_warmup_fits(model, where, given, inputs.get(name))
     for name, tensor in inputs.items():
         if not tensor["optional"] and name not in warmup["inputs"]:

@@ -21,6 +21,8 @@ from hostler.protocols.oip.model_config import (
 from hostler.repository.derive import data_type_of, derive, normalise, tensor_spec
 from hostler.repository.package import contradiction
 from hostler.repository.platforms import PLATFORMS, stated_platform
+from hostler.repository.sequences import check_sequence_graph, filled_names
+from hostler.repository.shaping import batch_input_names, check_batch_inputs, is_flat, shaped
 
 __all__ = ["complete"]
 
@@ -43,7 +45,7 @@ def complete(spec: ModelSpec, inspection: Inspection) -> ModelSpec:
     if inspection.config is not None:
         config, ceiling = _own_config(spec, inspection.config), 0
     inputs, outputs = inspection.inputs, inspection.outputs
-    asked = "dynamic_batching" in config
+    asked = "dynamic_batching" in config or "sequence_batching" in config
     rows_completed = (
         bool(ceiling)
         and not config["max_batch_size"]
@@ -55,10 +57,14 @@ def complete(spec: ModelSpec, inspection: Inspection) -> ModelSpec:
         if not asked and not inspection.batch_dependent:
             config["dynamic_batching"] = dict(DYNAMIC_BATCHING)
     rows = config["max_batch_size"]
-    config["input"] = _joined(spec, "input", config["input"], inputs, rows)
-    config["output"] = _joined(spec, "output", config["output"], outputs, rows)
+    for kind, graph in (("input", inputs), ("output", outputs)):
+        config[kind] = _joined(spec, kind, config, graph, rows)
+    if config["batch_input"]:
+        check_batch_inputs(model, config, inputs)
+    if "sequence_batching" in config:
+        check_sequence_graph(model, config, inputs, outputs)
     if inputs is not None:
-        _check_all_inputs(model, config["input"], inputs)
+        _check_all_inputs(model, config, inputs)
     spec = derive(spec, config, rows_known=True)
     batching = spec.batching
     if inspection.batch_dependent and not asked:
@@ -69,7 +75,8 @@ def complete(spec: ModelSpec, inspection: Inspection) -> ModelSpec:
         batched=rows > 0,
         rows_max=0 if rows_completed else rows,
     )
-    return replace(spec, batching=batching, signature=signature)
+    shaping, signature = shaped(model, config, signature, spec.runtime)
+    return replace(spec, batching=batching, signature=signature, shaping=shaping)
 
 
 def _own_config(spec: ModelSpec, document: Mapping[str, object]) -> dict[str, Any]:
@@ -114,15 +121,20 @@ def _framework_dims(tensor: Mapping[str, Any]) -> list[int]:
 def _joined(
     spec: ModelSpec,
     kind: str,
-    stated: Sequence[Mapping[str, Any]],
+    config: Mapping[str, Any],
     graph: Sequence[TensorSpec] | None,
     rows: int,
 ) -> list[Mapping[str, Any]]:
+    stated = config[kind]
     if stated:
         if graph is not None:
             by_name = {tensor.name: tensor for tensor in graph}
             for item in stated:
-                _check_tensor(spec.name, kind, item, by_name, rows)
+                found = _check_tensor(spec.name, kind, item, by_name)
+                if is_flat(kind, item, config, spec.runtime):
+                    _check_flat(spec.name, kind, found)
+                else:
+                    _check_shape(spec.name, kind, item, found, rows)
         return list(stated)
     if not spec.auto_complete:
         raise contradiction(
@@ -133,9 +145,10 @@ def _joined(
     if graph is None:
         raise contradiction(spec.name, kind, _what_to_add(spec, kind))
     completed: list[Mapping[str, Any]] = []
+    made = filled_names(config, kind).union(batch_input_names(config) if kind == "input" else ())
     for tensor in graph:
         # Weights that may be replaced count as optional inputs; whoever wants them lists them.
-        if tensor.optional:
+        if tensor.optional or tensor.name in made:
             continue
         if rows:
             _check_batch_dimension(spec.name, f"{kind} '{tensor.name}'", tensor.dims, rows)
@@ -171,8 +184,8 @@ def _check_tensor(
     kind: str,
     tensor: Mapping[str, Any],
     graph: Mapping[str, TensorSpec],
-    rows: int,
-) -> None:
+) -> TensorSpec:
+    """What the model says of a stated tensor, once name, datatype and need agree."""
     name = tensor["name"]
     place = f"{kind} '{name}'"
     found = graph.get(name)
@@ -192,6 +205,24 @@ def _check_tensor(
         raise contradiction(
             model, f"{place}.optional", "is true in the configuration, but the model needs it"
         )
+    return found
+
+
+def _check_flat(model: str, kind: str, found: TensorSpec) -> None:
+    """Inputs that come end to end have one dimension; an output may have any number."""
+    if kind == "input" and found.dims not in ((), (-1,)):
+        raise contradiction(
+            model,
+            f"input '{found.name}'.allow_ragged_batch",
+            f"the model's shape {list(found.dims)} is not [-1]: requests are joined end to end, so "
+            "export it with one variable dimension, or see padding.input in docs/batching.md",
+        )
+
+
+def _check_shape(
+    model: str, kind: str, tensor: Mapping[str, Any], found: TensorSpec, rows: int
+) -> None:
+    place = f"{kind} '{found.name}'"
     # Frameworks show a shape of unknown rank as an empty one, which says nothing.
     if not found.dims:
         return
@@ -226,11 +257,10 @@ def _check_dims(
     )
 
 
-def _check_all_inputs(
-    model: str, stated: Sequence[Mapping[str, Any]], graph: Sequence[TensorSpec]
-) -> None:
-    names = {tensor["name"] for tensor in stated}
-    missing = [t.name for t in graph if not t.optional and t.name not in names]
+def _check_all_inputs(model: str, config: Mapping[str, Any], graph: Sequence[TensorSpec]) -> None:
+    names = {tensor["name"] for tensor in config["input"]}
+    known = names.union(batch_input_names(config), filled_names(config, "input"))
+    missing = [t.name for t in graph if not t.optional and t.name not in known]
     if missing:
         raise _missing_inputs(model, missing, len(names))
 

@@ -70,6 +70,63 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             description="Most entries in one repository folder.", ge=1, extra={"unit": "count"}
         ),
     ] = 100_000
+    environments: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Give models that bring a requirements.txt or EXECUTION_ENV_PATH a Python "
+            "environment of their own; off, they run on the server's own Python, and "
+            "EXECUTION_ENV_PATH is refused.",
+            extra={"unit": "flag"},
+        ),
+    ] = True
+    environments_dir: Annotated[
+        str,
+        msgspec.Meta(
+            description="Folder in which these environments are built and kept; servers may share "
+            "it.",
+            extra={"unit": "path"},
+        ),
+    ] = "~/.cache/hostler/environments"
+    environment_python: Annotated[
+        str,
+        msgspec.Meta(
+            description="Python that environments of a requirements.txt are made with, 3.8 or "
+            "later with venv; empty is the server's own.",
+            extra={"unit": "path"},
+        ),
+    ] = ""
+    environment_timeout_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="Longest time to build an environment; it does not count as time to load.",
+            gt=0,
+            extra={"unit": "s"},
+        ),
+    ] = 1800.0
+    environment_bytes_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Most bytes that a packed environment may unpack to.",
+            ge=1,
+            extra={"unit": "bytes"},
+        ),
+    ] = 32 * 1024 * 1024 * 1024
+    environment_files_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Most files that a packed environment may unpack to.",
+            ge=1,
+            extra={"unit": "count"},
+        ),
+    ] = 500_000
+    pip_arguments: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(
+            description="Arguments that every `pip install` of a requirements.txt gets, such as "
+            "--index-url=URL; pip's own configuration files and variables are obeyed, too.",
+            extra={"unit": "text"},
+        ),
+    ] = ()
     override_bytes_max: Annotated[
         int,
         msgspec.Meta(

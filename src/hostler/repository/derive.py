@@ -19,9 +19,11 @@ from hostler.core import (
     WarmupInput,
 )
 from hostler.protocols.oip.model_config import INSTANCE_GROUP
-from hostler.repository.checks import check_config, check_served
+from hostler.repository.checks import check_config, check_served, response_cached
+from hostler.repository.ensembles import ENSEMBLE, ensemble_plan
 from hostler.repository.package import contradiction
 from hostler.repository.platforms import Platform
+from hostler.repository.sequences import IDLE_DEFAULT_US, sequencing_of
 
 __all__ = ["data_type_of", "derive", "normalise", "tensor_spec"]
 
@@ -44,7 +46,8 @@ def normalise(
 
     Source: Triton core `NormalizeModelConfig`, `NormalizeInstanceGroup`.
     """
-    groups = config["instance_group"] or [{**INSTANCE_GROUP, "count": 1}]
+    ensemble = platform.runtime == ENSEMBLE
+    groups = config["instance_group"] or [{**INSTANCE_GROUP, "count": 1}][ensemble:]
     latest = {"latest": {"num_versions": 1}}
     fresh: dict[str, Any] = {
         "name": config["name"] or model,
@@ -54,12 +57,18 @@ def normalise(
         "version_policy": config.get("version_policy") or latest,
     }
     fresh.update((key, value) for key, value in config.items() if key not in fresh)
-    fresh["default_model_filename"] = config["default_model_filename"] or filename
+    fresh["default_model_filename"] = config["default_model_filename"] or (
+        "" if ensemble else filename
+    )
     fresh["instance_group"] = [
         # A negative count stays as it is, for the check to refuse.
         {**group, "name": group["name"] or f"{model}_{index}", "count": group["count"] or 1}
         for index, group in enumerate(groups)
     ]
+    sequences = config.get("sequence_batching")
+    if sequences is not None:
+        idle_us = sequences["max_sequence_idle_microseconds"] or IDLE_DEFAULT_US
+        fresh["sequence_batching"] = {**sequences, "max_sequence_idle_microseconds": idle_us}
     return fresh
 
 
@@ -75,9 +84,13 @@ def derive(spec: ModelSpec, config: Mapping[str, Any], *, rows_known: bool) -> M
         spec,
         config=config,
         batching=_batching(config),
+        sequencing=sequencing_of(config, spec.initial_states),
         instances=_instances(config["instance_group"]),
         warmup=tuple(_warmup(item, config, spec.directory) for item in config["model_warmup"]),
         options=_options(spec.name, config),
+        decoupled=bool(config.get("model_transaction_policy", {}).get("decoupled")),
+        ensemble=ensemble_plan(spec.name, config),
+        cached=config["platform"] != ENSEMBLE and response_cached(config),
     )
 
 
@@ -102,7 +115,17 @@ def tensor_spec(tensor: Mapping[str, Any], labels: Mapping[str, tuple[str, ...]]
 
 def _batching(config: Mapping[str, Any]) -> Batching:
     rows_max = max(1, config["max_batch_size"])
+    oldest = config.get("sequence_batching", {}).get("oldest")
     stated = config.get("dynamic_batching")
+    if oldest is not None:
+        preferred = tuple(sorted(set(oldest["preferred_batch_size"])))
+        return Batching(
+            rows_max=rows_max,
+            tuned=not preferred,
+            preferred=preferred,
+            delay_s=oldest["max_queue_delay_microseconds"] * _MICROSECOND_S,
+            preserve_ordering=oldest["preserve_ordering"],
+        )
     if stated is None:
         return Batching(rows_max=rows_max)
     preferred = tuple(sorted(set(stated["preferred_batch_size"])))

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Final
 
 from hostler.core import HostlerError
+from hostler.repository.ensembles import ENSEMBLE
 from hostler.repository.package import contradiction, unserved
 
 __all__ = ["MODEL_FILES", "PLATFORMS", "Platform", "platform_for_file", "stated_platform"]
@@ -49,13 +50,18 @@ PLATFORMS: Final = (
     ),
     # Triton's Python backend has no platform word: its config shows none, its metadata the backend.
     Platform("python", "python", "python", "", ("model.py",), (".py",)),
+    # A plan of other models: its version folders are empty.
+    Platform(ENSEMBLE, "", "ensemble", "ensemble", (), ()),
 )
 """In the order in which a version folder without configuration is searched, which is Triton's."""
 
 MODEL_FILES: Final = tuple(name for platform in PLATFORMS for name in platform.files)
 
 _BY_WORD: Final[Mapping[str, Platform]] = {
-    word: platform for platform in PLATFORMS for word in (platform.backend, platform.platform)
+    word: platform
+    for platform in PLATFORMS
+    for word in (platform.backend, platform.platform)
+    if word
 }
 
 
@@ -86,6 +92,10 @@ def stated_platform(model: str, config: Mapping[str, object]) -> Platform | None
         )
     if found is None and config.get("default_model_filename"):
         found = platform_for_file(str(config["default_model_filename"]))
+    if found is None and config.get("ensemble_scheduling"):
+        raise contradiction(
+            model, "platform", f"is missing; ensemble_scheduling is for platform '{ENSEMBLE}'"
+        )
     return found
 
 
@@ -100,5 +110,6 @@ def _named(model: str, place: str, config: Mapping[str, object]) -> Platform | N
 
 
 def _unknown(model: str, place: str, word: str) -> HostlerError:
-    served = ", ".join(f"'{platform.backend}'" for platform in PLATFORMS)
+    names = (platform.backend or platform.platform for platform in PLATFORMS)
+    served = ", ".join(f"'{name}'" for name in names)
     return unserved(model, place, f"'{word}' is not served; this release serves {served}")

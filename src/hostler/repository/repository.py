@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hostler.core import Code, HostlerError
+from hostler.core import Code, HostlerError, ModelSpec, Report
 from hostler.repository.config import Config
 from hostler.repository.entries import Entry, list_entries, only_entry, tree_of
+from hostler.repository.environments import Environments
 from hostler.repository.formats import TRITON
 from hostler.repository.overrides import check_files, override_token, stated_by, write_files
 from hostler.repository.package import Override, Package, readable
@@ -47,9 +48,13 @@ class Repository:
     A root is a model repository (a folder of models, bare model files among them), one model
     folder, or one model file. The methods block on the disk and may be called from any thread.
     Nothing is read outside of the roots, and `close` removes what overrides have written.
+    `environments`: None leaves all models to the server's own Python.
     """
 
-    def __init__(self, roots: Sequence[Path], config: Config) -> None:
+    def __init__(
+        self, roots: Sequence[Path], config: Config, environments: Environments | None = None
+    ) -> None:
+        self._environments = environments
         self._roots = tuple(dict.fromkeys(os.path.abspath(root) for root in roots))
         self._config = config
         self._lock = threading.Lock()
@@ -97,6 +102,16 @@ class Repository:
                 raise self._not_found(name)
             return self._overridden(name, entries, override)
 
+    async def equip(self, spec: ModelSpec, report: Report) -> ModelSpec:
+        """The spec, ready to be loaded: with an interpreter if its package asks for its own.
+
+        `report` gets what is being done where that takes long. Loop thread only. Raises:
+        INVALID_ARGUMENT, UNAVAILABLE naming model, file and what to mend.
+        """
+        if self._environments is None:
+            return spec
+        return await self._environments.equip(spec, report)
+
     def drop_override(self, name: str) -> None:
         """Go back to the package's own files and configuration. Nothing happens without one."""
         with self._lock:
@@ -106,10 +121,12 @@ class Repository:
                 self._retire(name, kept.folder)
 
     def close(self) -> None:
-        """Remove the files of all overrides. Idempotent."""
+        """Remove the files of all overrides, and let environments be pruned. Idempotent."""
         with self._lock:
             self._kept.clear()
             self._retired.clear()
+            if self._environments is not None:
+                self._environments.close()
             if self._finalizer is not None:
                 self._finalizer()
                 self._finalizer = self._private = None

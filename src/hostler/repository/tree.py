@@ -15,6 +15,10 @@ __all__ = ["Bounds", "FileStamp", "Item", "Tree", "list_folder", "look_at", "wal
 _DEPTH_MAX = 16
 """Folders within folders; also what stops a link to a folder above itself."""
 
+_ENVIRONMENT_MARKS = frozenset({"pyvenv.cfg", "conda-meta"})
+"""What tells a Python environment from other folders; its tens of thousands of files are not
+looked at one by one, and links out of it are its own matter."""
+
 
 class FileStamp(NamedTuple):
     """One file of a package; equal stamps mean an unchanged file.
@@ -158,6 +162,12 @@ def walk(items: Sequence[Item], bounds: Bounds) -> Tree:
                     f"'{item.path}' is nested more than {_DEPTH_MAX} folders deep",
                 )
             below = list_folder(item.path, bounds, bounds.files_max)
+            mark = next((entry for entry in below if entry.name in _ENVIRONMENT_MARKS), None)
+            if mark is not None:
+                status = os.stat(mark.path)
+                path = f"{prefix}{item.name}/{mark.name}"
+                files.append(FileStamp(path, 0, status.st_mtime_ns, status.st_ino))
+                continue
             pending.append((f"{prefix}{item.name}/", depth + 1, below))
     files.sort()
     return Tree(tuple(files), tuple(item.name for item in items if item.is_folder))

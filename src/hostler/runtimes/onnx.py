@@ -88,6 +88,20 @@ _ONNX_BFLOAT16: Final = 16
 """TensorProto.BFLOAT16. Source: onnx.proto."""
 
 
+_ASKED_BY_KIND: Final = (
+    "instance_group: kind is KIND_GPU",
+    "set kind: KIND_CPU or KIND_AUTO in config.pbtxt",
+)
+_ASKED_BY_NAME: Final = (
+    "optimization.execution_accelerators, or parameter execution_providers",
+    "leave it out of config.pbtxt",
+)
+"""Where an execution provider is asked for, and how not to ask for it."""
+
+_OF_GPU_PACKAGE: Final = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+"""Execution providers of the package onnxruntime-gpu."""
+
+
 def error_code(error: Exception) -> Code:
     """The canonical code of an exception that ONNX Runtime raised."""
     return _CODE_OF.get(type(error), Code.MODEL_ERROR)
@@ -103,14 +117,17 @@ def execution_providers(spec: ModelSpec) -> list[str | tuple[str, dict[str, str]
     names = [name for name in asked if name]
     group = spec.instances[0]
     cuda = "CUDAExecutionProvider"
+    field, mend = _ASKED_BY_NAME
     if not names and (group.kind == "gpu" or (group.kind == "auto" and cuda in available)):
         names = [cuda]
+        field, mend = _ASKED_BY_KIND
     for name in names:
         if name not in available:
             raise HostlerError(
                 Code.INVALID_ARGUMENT,
-                f"model '{spec.label}' asks for the execution provider {name}, which the installed "
-                f"onnxruntime does not have; it has {', '.join(available)}",
+                f"model '{spec.label}' asks for the execution provider {name} ({field}), which the "
+                f"installed onnxruntime does not have; it has {', '.join(available)}; {mend}"
+                + (" or install onnxruntime-gpu" if name in _OF_GPU_PACKAGE else ""),
             )
     device = {"device_id": str(group.gpus[0])} if group.gpus else {}
     chosen: list[str | tuple[str, dict[str, str]]] = [
@@ -244,7 +261,13 @@ class OnnxModel:
         self._reshaped = {s.name: s.reshape for s in signature.inputs if s.reshape is not None}
         self._outputs = [s.name for s in signature.outputs]
         self._output_specs = {s.name: s for s in signature.outputs}
-        self._has_bfloat16 = _has_bfloat16(signature)
+        states = () if spec.sequencing is None else spec.sequencing.states
+        for state in states:  # clients may be shown them, too
+            found = TensorSpec(state.output_name, state.datatype, state.dims)
+            self._output_specs.setdefault(state.output_name, found)
+        self._has_bfloat16 = _has_bfloat16(signature) or any(
+            state.datatype is DATATYPES["BF16"] for state in states
+        )
 
     def run(self, batch: Batch, sink: Sink) -> None:
         """Compute a batch; one answer a request, in order. Blocking.

@@ -13,7 +13,6 @@ from typing import Final
 
 from hostler.core import (
     NEVER,
-    Batch,
     Clock,
     Code,
     HostlerError,
@@ -21,11 +20,17 @@ from hostler.core import (
     InferResponse,
     ModelSpec,
     Replica,
+    ResponseStream,
     Stats,
 )
 from hostler.scheduler.config import Config
 from hostler.scheduler.cost import CostModel
-from hostler.scheduler.queue import RequestQueue, Waiting
+from hostler.scheduler.queue import RequestQueue, Take
+from hostler.scheduler.responses import count_response
+from hostler.scheduler.run import Pending, Run
+from hostler.scheduler.sequence_run import Sequencer, SequenceRun
+from hostler.scheduler.sequences import Sequences
+from hostler.scheduler.shaping import Shaper
 
 __all__ = ["Scheduler"]
 
@@ -34,81 +39,6 @@ log = logging.getLogger("hostler.scheduler")
 _EXPIRED: Final = "Request timeout expired"
 
 _WARN_EVERY_S: Final = 10.0
-
-
-class Pending(Waiting):
-    """A request between admission and answer. `settled`: its outcome is known."""
-
-    __slots__ = ("future", "outcome", "scheduler")
-
-    def __init__(
-        self, scheduler: Scheduler, request: InferRequest, now: float, future: _Answer
-    ) -> None:
-        super().__init__(request, now)
-        self.scheduler = scheduler
-        self.future = future
-        self.outcome: InferResponse | HostlerError | None = None
-
-    def abandon(self) -> None:
-        """The client has gone."""
-        self.scheduler._abandon(self)
-
-
-_Answer = asyncio.Future[InferResponse]
-
-
-class Run:
-    """One batch on one replica: the sink of its answers."""
-
-    __slots__ = ("batch", "ended", "items", "remaining", "replica", "scheduler", "spent", "started")
-
-    def __init__(
-        self, scheduler: Scheduler, replica: Replica, items: list[Pending], started: float
-    ) -> None:
-        self.scheduler = scheduler
-        self.replica = replica
-        self.items = items
-        self.started = started
-        self.ended = started
-        self.remaining = len(items)
-        self.spent = (0.0, 0.0, 0.0)
-        requests = [item.request for item in items]
-        self.batch = Batch(requests, stackable=scheduler.stackable, expected_s=NEVER)
-
-    def send(self, index: int, result: InferResponse | HostlerError, final: bool = True) -> None:
-        """See `core.Sink`. A unary caller takes one response; more are an error of the model."""
-        item = self.items[index]
-        if not final:
-            result = HostlerError(
-                Code.UNIMPLEMENTED, "expected a single response, the model sent several"
-            )
-        if isinstance(result, HostlerError) and self._runs_again(item, result):
-            return
-        self.scheduler._settle(item, result)
-        if final:
-            self._one_done()
-
-    def timings(self, input_s: float, infer_s: float, output_s: float) -> None:
-        """See `core.Sink`."""
-        self.spent = (input_s, infer_s, output_s)
-
-    def _runs_again(self, item: Pending, error: HostlerError) -> bool:
-        """One bad request must fail alone: what failed together runs singly where that is safe."""
-        scheduler = self.scheduler
-        joined = len(self.items) > 1
-        if not (joined and scheduler.retry_singly and error.code is Code.MODEL_ERROR):
-            return False
-        if item.gone or scheduler.closed is not None:
-            return False
-        scheduler.queue.put_back(item)
-        scheduler.stats.queue_depth += 1
-        self._one_done()
-        return True
-
-    def _one_done(self) -> None:
-        self.remaining -= 1
-        if self.remaining == 0:
-            self.scheduler._finished(self)
 
 
 class Scheduler:
@@ -134,13 +64,21 @@ class Scheduler:
         self.stats = stats
         self.closed: HostlerError | None = None
         self.cost = CostModel(spec.batching.rows_max, flat_ratio=config.flat_ratio)
-        self.queue: RequestQueue[Pending] = RequestQueue(
-            spec.batching, self.cost, config.queue_requests_max
-        )
         self._clock = clock
+        self.queue: RequestQueue[Pending] | Sequences[Pending]
+        self._sequencer: Sequencer | None = None
+        if spec.sequencing is None:
+            self.queue = RequestQueue(spec.batching, self.cost, config.queue_requests_max)
+        else:
+            self.queue = Sequences(
+                spec.name, spec.sequencing, spec.batching, self.cost, config.queue_requests_max
+            )
+            self._sequencer = Sequencer(spec, spec.sequencing, self.queue, clock)
+        self._shaper = None if spec.shaping is None else Shaper(spec, spec.shaping)
         self._loop = asyncio.get_running_loop()
         self._idle: deque[Replica] = deque()
         self._running: dict[Replica, Run] = {}
+        self._streaming: set[Run] = set()
         self._gone: set[Replica] = set()
         self._ended: dict[Replica, Run] = {}
         self._sick: HostlerError | None = None
@@ -156,23 +94,38 @@ class Scheduler:
 
     # -- callers ---------------------------------------------------------------------------
 
-    def submit(self, request: InferRequest) -> _Answer:
-        """Admit a checked request (`rows` and `join_key` set); the future gives its response.
+    def submit(self, request: InferRequest) -> asyncio.Future[InferResponse]:
+        """Admit a checked request (`rows` and `join_key` set); the future gives its one response.
 
-        Raises: QUEUE_FULL, UNAVAILABLE at once. The future fails with DEADLINE_EXCEEDED, CANCELLED,
+        Raises: QUEUE_FULL, UNAVAILABLE at once, and INVALID_ARGUMENT where the model has sequences
+        and the request belongs to none. The future fails with DEADLINE_EXCEEDED, CANCELLED,
         MODEL_ERROR, WORKER_LOST or what else the replica reports.
         """
+        future: asyncio.Future[InferResponse] = self._loop.create_future()
+        self._admit(request, future)
+        return future
+
+    def stream(self, request: InferRequest) -> ResponseStream:
+        """As `submit`, for all responses there are; its reader closes it or reads to the end."""
+        stream = self._admit(request, None).stream
+        assert stream is not None
+        return stream
+
+    def _admit(
+        self, request: InferRequest, future: asyncio.Future[InferResponse] | None
+    ) -> Pending:
         refusal = self.closed or (None if self._sick is None or self._can_run() else self._sick)
         if refusal is not None:
             self.stats.rejected += 1
             raise refusal
-        future: _Answer = self._loop.create_future()
         item = Pending(self, request, self._clock.now(), future)
         try:
             self.queue.put(item)
         except HostlerError:
             self.stats.rejected += 1
             raise
+        if self._sequencer is not None:
+            self.stats.sequences = self._sequencer.sequences.live
         self._open += 1
         self._open_most = max(self._open_most, self._open)
         self.stats.queue_depth += 1
@@ -185,7 +138,7 @@ class Scheduler:
             # On the next turn of the loop, so that all that arrived in this one joins.
             self._pump_due = True
             self._loop.call_soon(self._pump)
-        return future
+        return item
 
     @property
     def pending(self) -> int:
@@ -207,9 +160,9 @@ class Scheduler:
         """Refuse from now on and fail whatever is pending with `error`. Idempotent."""
         self.closed = error
         self._fail_queued(error)
-        for run in list(self._running.values()):
+        for run in self._runs():
             for item in run.items:
-                self._settle(item, error)
+                self.settle(item, error)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -220,6 +173,7 @@ class Scheduler:
         """See `core.ReplicaWatcher`."""
         self._gone.discard(replica)
         self.cost.forget()
+        self.queue.joined(replica)
         if replica not in self._idle and replica not in self._running:
             self._idle.append(replica)
         self._pump_soon()
@@ -233,6 +187,9 @@ class Scheduler:
             self._idle.remove(replica)
         elif replica in self._running:
             self._gone.add(replica)
+        self.queue.left(replica)
+        self._drop_fallen()
+        self._pump_soon()
 
     def unhealthy(self, error: HostlerError | None) -> None:
         """See `core.ReplicaWatcher`. With no replica left, those who wait are told why."""
@@ -258,18 +215,25 @@ class Scheduler:
             if not len(self.queue):
                 break
             now = self._clock.now()
-            take = self.queue.take(now)
-            if not take.items:
-                if take.ask_again < self._timer_at:
-                    self._arm(take.ask_again)
-                break
-            self._start(self._idle.popleft(), take.items, now)
+            replica = self._idle.popleft()
+            take = self.queue.take(now, replica)
+            if take.items:
+                self._start(replica, take, now)
+                continue
+            self._idle.append(replica)  # those who wait do so for company, or for another replica
+            if take.ask_again < self._timer_at:
+                self._arm(take.ask_again)
         self._pumping = False
 
-    def _start(self, replica: Replica, items: list[Pending], now: float) -> None:
-        stats = self.stats
+    def _start(self, replica: Replica, take: Take[Pending], now: float) -> None:
+        stats, items = self.stats, take.items
+        if self._shaper is not None:
+            items = self._joinable(self._shaper, items)
         stats.queue_depth -= len(items)
-        run = Run(self, replica, items, now)
+        if self._sequencer is None:
+            run = Run(self, replica, items, now, stackable=self.stackable)
+        else:
+            run = SequenceRun(self._sequencer, self, replica, take, now)
         batch = run.batch
         last = self._ended.pop(replica, None)
         if last is not None:
@@ -278,7 +242,17 @@ class Scheduler:
         batch.outstanding, self._open_most = self._open_most, self._open
         stats.queue_s += sum([now - item.enqueued for item in items])
         self._running[replica] = run
-        replica.run(batch, run)
+        if self._shaper is None:
+            replica.run(batch, run)
+        else:
+            self._shaper.run(replica, batch, run)
+
+    def _joinable(self, shaper: Shaper, items: list[Pending]) -> list[Pending]:
+        """Those that may be padded together; the others are queued again, to run alone."""
+        count = shaper.joinable([item.request for item in items])
+        for item in items[count:]:
+            self.queue.put_back(item)
+        return items[:count]
 
     def _learn(self, run: Run, next_start: float) -> None:
         """What a run took, and with it the time its replica then stood idle though callers wait.
@@ -293,13 +267,60 @@ class Scheduler:
         crowded = run.batch.outstanding >= 2
         self.cost.observe(run.batch.rows, took_s + (min(idle_s, took_s) if crowded else 0.0))
 
-    def _finished(self, run: Run) -> None:
+    def freed(self, run: Run) -> None:
+        """See `Owner`."""
+        self._streaming.add(run)
+        self._give_back(run)
+
+    def finished(self, run: Run) -> None:
+        """See `Owner`."""
+        if run.freed:
+            self._streaming.discard(run)
+            if run.spent[1]:
+                self.stats.ran(run.rows, *run.spent)
+        else:
+            self._give_back(run)
+
+    def progressed(self) -> None:
+        """See `Owner`."""
+        self._drop_fallen()
+        if self.queue.next_deadline < self._timer_at:
+            self._arm(self.queue.next_deadline)  # of a sequence that is idle from now on
+        self._pump_soon()
+
+    def responded(
+        self, run: Run, item: Pending, result: InferResponse | HostlerError | None
+    ) -> None:
+        """See `Owner`."""
+        if item.settled:
+            return
+        now = self._clock.now()
+        infer_s = now - (item.responded_at or run.started)
+        count_response(self.stats.responses, item.position, infer_s, result)
+        item.position += 1
+        item.responded_at = now
+
+    def runs_again(self, run: Run, item: Pending, error: HostlerError) -> bool:
+        """See `Owner`: one bad request must fail alone, where repeating a run is safe."""
+        joined = len(run.items) > 1
+        if not (joined and self.retry_singly and error.code is Code.MODEL_ERROR):
+            return False
+        if item.gone or self.closed is not None:
+            return False
+        if not self.queue.put_back(item):
+            return False
+        self.stats.queue_depth += 1
+        return True
+
+    def _give_back(self, run: Run) -> None:
+        """The replica of this run takes the next batch."""
         now = self._clock.now()
         replica = run.replica
         self._running.pop(replica, None)
         batch = run.batch
         if run.spent[1]:  # a run that failed before it computed teaches nothing
-            self.stats.ran(batch.rows, *run.spent)
+            if not run.freed:
+                self.stats.ran(run.rows, *run.spent)
             if self._pumping:
                 self.cost.observe(batch.rows, now - run.started)
             else:
@@ -314,16 +335,18 @@ class Scheduler:
         elif self._idle and len(self.queue):
             self._pump()  # before the answers are encoded, so that the replica does not stand idle
 
-    def _settle(self, item: Pending, outcome: InferResponse | HostlerError) -> None:
-        if item.outcome is not None:
+    def settle(self, item: Pending, outcome: InferResponse | HostlerError | None) -> None:
+        """See `Owner`."""
+        if item.settled:
             return  # it was answered before: expired, cancelled or closed while it ran
+        item.settled = True
         item.outcome = outcome
         item.gone = True
         if self._in_order is None:
             self._answer(item)
             return
         ordered = self._in_order
-        while ordered and ordered[0].outcome is not None:
+        while ordered and ordered[0].settled:
             self._answer(ordered.popleft())
 
     def _answer(self, item: Pending) -> None:
@@ -331,19 +354,14 @@ class Scheduler:
         seconds = self._clock.now() - item.enqueued
         stats = self.stats
         item.request.context.on_cancel(None)
-        if isinstance(outcome, InferResponse):
-            stats.succeed(seconds)
-            stats.last_inference_wall_s = self._clock.wall()
-        elif outcome is not None:
+        if isinstance(outcome, HostlerError):
             stats.fail(seconds, outcome.message)
             if outcome.code is Code.MODEL_ERROR:
                 self._warn(outcome)
-        future = item.future
-        if not future.done():
-            if isinstance(outcome, InferResponse):
-                future.set_result(outcome)
-            elif outcome is not None:
-                future.set_exception(outcome)
+        else:
+            stats.succeed(seconds)
+            stats.last_inference_wall_s = self._clock.wall()
+        item.finish()
         self._open -= 1
         if self._open == 0:
             self._drained.set()
@@ -359,23 +377,38 @@ class Scheduler:
 
     # -- those who do not wait to the end --------------------------------------------------
 
-    def _abandon(self, item: Pending) -> None:
-        if item.outcome is not None:
+    def abandon(self, item: Pending) -> None:
+        """See `Owner`."""
+        if item.settled:
             return
-        if not self._is_running(item):
+        error = HostlerError(Code.CANCELLED, "the client closed the connection")
+        run = next((run for run in self._runs() if item in run.items), None)
+        if run is None:
             self.queue.discard(item)
             self.stats.queue_depth -= 1
+            self._drop_fallen()
+        elif item.stream is not None:
+            self.responded(run, item, error)
         self.stats.cancelled += 1
-        self._settle(item, HostlerError(Code.CANCELLED, "the client closed the connection"))
+        self.settle(item, error)
 
-    def _is_running(self, item: Pending) -> bool:
-        return any(item in run.items for run in self._running.values())
+    def _runs(self) -> list[Run]:
+        return [*self._running.values(), *self._streaming]
 
     def _fail_queued(self, error: HostlerError) -> None:
         items = self.queue.clear()
         self.stats.queue_depth -= len(items)
         for item in items:
-            self._settle(item, error)
+            self.settle(item, error)
+        self._drop_fallen()
+
+    def _drop_fallen(self) -> None:
+        """Answer those who cannot run any more because of others."""
+        for item, error in self.queue.fallen():
+            self.stats.queue_depth -= 1
+            self.settle(item, error)
+        if self._sequencer is not None:
+            self.stats.sequences = self._sequencer.sequences.live
 
     def _arm(self, when: float) -> None:
         if self._timer is not None:
@@ -390,15 +423,16 @@ class Scheduler:
         now = self._clock.now()
         expired = self.queue.expire(now)
         self.stats.queue_depth -= len(expired)
-        running = [item for run in self._running.values() for item in run.items]
-        overdue = [item for item in running if item.request.context.deadline <= now]
+        self._drop_fallen()
+        running = [item for run in self._runs() for item in run.items]
+        overdue = [i for i in running if not i.settled and i.request.context.deadline <= now]
         self.stats.expired += len(expired) + len(overdue)
         for item in [*expired, *overdue]:
             waited_s = now - item.enqueued
             message = f"{_EXPIRED}: model '{self.label}' did not answer within {waited_s:.3f} s"
-            self._settle(item, HostlerError(Code.DEADLINE_EXCEEDED, message))
+            self.settle(item, HostlerError(Code.DEADLINE_EXCEEDED, message))
         self._pump_soon()
-        pending_deadlines = [i.request.context.deadline for i in running if i.outcome is None]
+        pending_deadlines = [i.request.context.deadline for i in running if not i.settled]
         following = min([self.queue.next_deadline, *pending_deadlines])
         if following < self._timer_at:
             self._arm(following)

@@ -10,14 +10,14 @@ Source of the policies: Triton's ModelDynamicBatching and ModelQueuePolicy.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from hostler.core import NEVER, Batching, Code, HostlerError, InferRequest, QueuePolicy
 from hostler.scheduler.cost import CostModel
 
-__all__ = ["RequestQueue", "Take", "Waiting"]
+__all__ = ["RETRY_AFTER_S", "Item", "RequestQueue", "Take", "Waiting", "rows_to_join"]
 
 RETRY_AFTER_S: Final = 1.0
 """What a refused client is told to wait: long enough for any queue we allow to have moved on."""
@@ -45,10 +45,39 @@ Item = TypeVar("Item", bound=Waiting)
 
 @dataclass(frozen=True, slots=True)
 class Take(Generic[Item]):
-    """What to run now: `items` (empty for nothing), or when to ask again."""
+    """What to run now: `items` (empty for nothing), or when to ask again.
+
+    `rows`: where in the batch each item belongs, ascending; empty for one after another.
+    """
 
     items: list[Item]
     ask_again: float = NEVER
+    rows: Sequence[int] = ()
+
+
+def rows_to_join(
+    batching: Batching, cost: CostModel, rows: int, since: float, now: float
+) -> tuple[int, float]:
+    """How many of `rows` waiting rows to run now, the first of which waits `since` then.
+
+    0 and a time when waiting may join more. `cost` decides where the package leaves that to us.
+    """
+    rows_max = batching.rows_max
+    if rows_max <= 1:
+        return 1, NEVER
+    if batching.tuned:
+        wanted = limit = min(cost.limit(rows), rows_max)
+        if batching.delay_s:
+            wanted = rows_max  # the package asked to wait for a full batch
+    else:
+        reached = [size for size in batching.preferred if size <= rows]
+        limit = max(reached, default=rows_max)
+        wanted = min(batching.preferred, default=rows_max)
+    if batching.delay_s and rows < wanted:
+        due = since + batching.delay_s
+        if now < due:
+            return 0, due
+    return limit, NEVER
 
 
 class _Lane(Generic[Item]):
@@ -133,8 +162,11 @@ class RequestQueue(Generic[Item]):
         self._arrivals += 1
         self._append(group, item)
 
-    def put_back(self, item: Item) -> None:
-        """Queue an admitted request again, to run alone; it keeps its place in the order."""
+    def put_back(self, item: Item) -> bool:
+        """Queue an admitted request again, to run alone; it keeps its place in the order.
+
+        False where it cannot run any more.
+        """
         item.alone = True
         lane: _Lane[Item] = _Lane()
         lane.items.append(item)
@@ -142,9 +174,20 @@ class RequestQueue(Generic[Item]):
         self._classes[0].lanes[item] = lane
         self._classes[0].count += 1
         self._count += 1
+        return True
 
-    def take(self, now: float) -> Take[Item]:
-        """Form the next batch for one idle replica."""
+    def joined(self, replica: object) -> None:
+        """A replica can take batches."""
+
+    def left(self, replica: object) -> None:
+        """A replica is gone."""
+
+    def fallen(self) -> list[tuple[Item, HostlerError]]:
+        """Requests that cannot run any more because of others; here each stands alone."""
+        return []
+
+    def take(self, now: float, replica: object = None) -> Take[Item]:
+        """Form the next batch for one idle replica; here any is as good as another."""
         soonest = NEVER
         for group in self._all:
             lane = group.oldest()
@@ -201,24 +244,10 @@ class RequestQueue(Generic[Item]):
 
     def _limit(self, lane: _Lane[Item], now: float) -> tuple[int, float]:
         """How many rows to take from this lane now; 0 and a time when waiting may join more."""
-        batching = self._batching
-        rows_max = batching.rows_max
         head = lane.items[0]
-        if rows_max <= 1 or head.alone:
+        if head.alone:
             return 1, NEVER
-        if batching.tuned:
-            wanted = limit = min(self._cost.limit(lane.rows), rows_max)
-            if batching.delay_s:
-                wanted = rows_max  # the package asked to wait for a full batch
-        else:
-            reached = [size for size in batching.preferred if size <= lane.rows]
-            limit = max(reached, default=rows_max)
-            wanted = min(batching.preferred, default=rows_max)
-        if batching.delay_s and lane.rows < wanted:
-            due = head.enqueued + batching.delay_s
-            if now < due:
-                return 0, due
-        return limit, NEVER
+        return rows_to_join(self._batching, self._cost, lane.rows, head.enqueued, now)
 
     def _cut(self, group: _Class[Item], lane: _Lane[Item], limit: int) -> list[Item]:
         """Take the head of a lane and whatever follows it within `limit` rows."""

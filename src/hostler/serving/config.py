@@ -116,6 +116,25 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             extra={"unit": "ratio"},
         ),
     ] = 2.0
+    response_cache_bytes_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="answers kept for equal requests to models whose package sets "
+            "response_cache, of all models together; those asked for longest ago go first. 0 "
+            "keeps none",
+            ge=0,
+            extra={"unit": "bytes"},
+        ),
+    ] = 64 * MIB
+    ensemble_requests_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="requests that one ensemble works on at the same time; one more is refused "
+            "with 503",
+            ge=1,
+            extra={"unit": "count"},
+        ),
+    ] = 4096
     loads_max: Annotated[
         int,
         msgspec.Meta(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import logging
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from hostler.core import HostlerError, ModelSpec
+from hostler.core import Code, HostlerError, ModelSpec, Report
 from hostler.repository import Override, Package
 from hostler.serving.config import Config
 from hostler.serving.driver import Driver
+from hostler.serving.ensembles import members_of
 from hostler.serving.lifecycle import State
 from hostler.serving.registry import Model, ModelVersion
 
@@ -18,11 +20,14 @@ __all__ = ["Control", "PackageSource"]
 
 log = logging.getLogger("hostler.serving")
 
+_NAMED_MAX = 10
+"""Models that an error lists."""
+
 _Lock = Callable[[str], asyncio.Lock]
 
 
 class PackageSource(Protocol):
-    """What serving needs of `repository.Repository`; both block, so they run in a thread."""
+    """What serving needs of `repository.Repository`; what blocks is run in a thread."""
 
     def scan(self) -> dict[str, Package]:
         """All packages by name."""
@@ -30,6 +35,10 @@ class PackageSource(Protocol):
 
     def read(self, name: str, override: Override | None = None) -> Package:
         """One package as it is now, or as the override says. Raises: NOT_FOUND."""
+        ...
+
+    async def equip(self, spec: ModelSpec, report: Report) -> ModelSpec:
+        """The spec with the interpreter of its own environment, if it has one; may take minutes."""
         ...
 
 
@@ -58,9 +67,15 @@ class Control:
     # -- start and end ---------------------------------------------------------------------
 
     async def start(self, lock: _Lock) -> None:
-        """Read the repository, load what is to be loaded at start, begin to poll and to sweep."""
+        """Read the repository, load what is to be loaded at start, begin to poll and to sweep.
+
+        Raises: INVALID_ARGUMENT, before anything is loaded, if `startup_models` names a model that
+        is not there.
+        """
         explicit = self._config.control_mode == "explicit"
         packages = await asyncio.to_thread(self._repository.scan)
+        if explicit:
+            _check_known(self._config.startup_models, packages)
         if not packages:
             event = {"hint": "a repository holds <model>/<version>/model.onnx, or .onnx files"}
             log.warning("repository.empty", extra={"event": event})
@@ -87,6 +102,7 @@ class Control:
         self._note(model, package)
         for spec in package.versions:
             model.versions[spec.version] = ModelVersion(spec, state)
+        self._driver.ensembles.appeared(package.name)
         return model
 
     def _note(self, model: Model, package: Package) -> None:
@@ -102,13 +118,22 @@ class Control:
         names = self._config.startup_models
         wanted = sorted(self._models) if "*" in names else names
         for name in wanted:
-            if name not in self._models:
-                event = {"model": name, "error": "serving.startup_models names an unknown model"}
-                log.warning("model.load_failed", extra={"event": event})
-        versions = self._versions([name for name in wanted if name in self._models])
+            self._models[name].told = True
+        versions = self._versions(self._with_members(wanted))
         for version in versions:
             version.admit()
         await self._load_while_room(versions)
+
+    def _with_members(self, names: Iterable[str]) -> set[str]:
+        """These models and, of ensembles, all that they are made of."""
+        found: set[str] = set()
+        left = list(names)
+        while left:
+            name = left.pop()
+            if name in self._models and name not in found:
+                found.add(name)
+                left.extend(self._driver.ensembles.members(name))
+        return found
 
     def _versions(self, names: Iterable[str]) -> list[ModelVersion]:
         """By name, and the newest version first, since it is the default."""
@@ -116,7 +141,21 @@ class Control:
         return [m.versions[n] for m in models for n in sorted(m.versions, reverse=True)]
 
     async def _load_while_room(self, versions: list[ModelVersion]) -> None:
-        """Load in order until one would need an eviction; the rest is loaded on demand."""
+        """Load in order until one would need an eviction; the rest is loaded on demand.
+
+        Ensembles come last, and only those that need nothing loaded which is not.
+        """
+        await self._load_plain([v for v in versions if v.spec.ensemble is None])
+        left = [v for v in versions if v.spec.ensemble is not None]
+        unmet = self._driver.ensembles.unmet
+        while not self._ended and (ready := [v for v in left if not unmet(v.spec)]):
+            left = [v for v in left if v not in ready]  # perhaps ensembles of these
+            await asyncio.wait([self._driver.load(version, "start") for version in ready])
+        for version in left:
+            event = {"model": version.spec.name, "version": version.spec.version}
+            log.info("model.left_for_later", extra={"event": event})
+
+    async def _load_plain(self, versions: list[ModelVersion]) -> None:
         driver, memory = self._driver, self._driver.memory
         loads = []
         for version in versions:
@@ -124,7 +163,7 @@ class Control:
             budget = memory.ledger.budget_bytes
             if self._ended:
                 break
-            if not memory.room.fits(needed):
+            if not memory.room.fits(needed + memory.promised_bytes):
                 event = {
                     "model": version.spec.name,
                     "version": version.spec.version,
@@ -187,6 +226,11 @@ class Control:
 
     # -- when told to ----------------------------------------------------------------------
 
+    async def members(self, name: str, override: Override | None) -> list[str]:
+        """The models of an ensemble as its package is now; [] for others. Raises: NOT_FOUND."""
+        package = await asyncio.to_thread(self._repository.read, name, override)
+        return members_of(package.versions)
+
     async def load(self, name: str, override: Override | None) -> None:
         """See `Serving.load`; the caller holds the model's lock."""
         package = await asyncio.to_thread(self._repository.read, name, override)
@@ -203,6 +247,7 @@ class Control:
         model = self._models.get(name)
         if model is None:
             return
+        model.told = False
         drain_s = self._config.drain_timeout_s
         versions = model.versions.values()
         await asyncio.gather(*(self._driver.withdraw(v, "unloaded", drain_s) for v in versions))
@@ -260,6 +305,26 @@ class Control:
         await asyncio.gather(*(self._driver.withdraw(v, "removed", drain_s) for _, v in gone))
         for number, _ in gone:
             self._forget(model, number)
+
+
+def _check_known(names: Iterable[str], packages: Iterable[str]) -> None:
+    """Raises: INVALID_ARGUMENT for the first name that no package has ("*" is all of them)."""
+    known = sorted(packages)
+    for name in names:
+        if name == "*" or name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {_listed(near)}?" if near else f"it has {_listed(known)}"
+        raise HostlerError(
+            Code.INVALID_ARGUMENT,
+            f"--load-model (serving.startup_models) names '{name}', but the repository has no such "
+            f"model; {hint}",
+        )
+
+
+def _listed(names: list[str]) -> str:
+    more = ", ..." if len(names) > _NAMED_MAX else ""
+    return (", ".join(f"'{name}'" for name in names[:_NAMED_MAX]) or "none") + more
 
 
 def _message(error: HostlerError | None) -> str:

@@ -6,10 +6,12 @@ All on the loop thread. What may follow what is decided in `lifecycle`; this fil
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable
 from typing import Final
 
 from hostler.core import NEVER, Clock, Code, Context, HostlerError, ModelSpec
 from hostler.serving.config import Config
+from hostler.serving.ensembles import Ensembles
 from hostler.serving.lifecycle import Event, State
 from hostler.serving.live import LiveModel
 from hostler.serving.memory import shortage, unmovable_bytes
@@ -34,8 +36,11 @@ class Driver:
     `loads`: that succeeded since start.
     """
 
-    def __init__(self, memory: Residency, config: Config, clock: Clock) -> None:
+    def __init__(
+        self, memory: Residency, ensembles: Ensembles, config: Config, clock: Clock
+    ) -> None:
         self.memory = memory
+        self.ensembles = ensembles
         self.loads = 0
         self._config = config
         self._clock = clock
@@ -150,7 +155,7 @@ class Driver:
         version.take(Event.LOAD)
         spec = version.spec
         try:
-            key, live = await self.memory.bring_up(version, spec, reason)
+            key, live = await self._bring_up(version, spec, reason)
         except HostlerError as error:
             if error.code is Code.RESOURCE_EXHAUSTED and error.retry_after_s is not None:
                 version.take(Event.NO_ROOM)  # no fault of the model's: the next request may try
@@ -164,7 +169,18 @@ class Driver:
         self.loads += 1
         self.memory.move_in(version, key, live)
         version.take(Event.LOADED)
+        self.ensembles.arrived(version)
         return None
+
+    async def _bring_up(
+        self, version: ModelVersion, spec: ModelSpec, reason: str
+    ) -> tuple[Hashable, LiveModel]:
+        if spec.ensemble is None:
+            return await self.memory.bring_up(version, spec, reason)
+        live = await self.ensembles.bring_up(spec, version.stats, self.memory.changes)
+        event = {"model": spec.name, "version": spec.version, "reason": reason}
+        log.info("model.loaded", extra={"event": event})
+        return self.memory.weightless(spec), live
 
     def _note_failure(self, version: ModelVersion, spec: ModelSpec, error: HostlerError) -> None:
         version.error = error
@@ -217,7 +233,7 @@ class Driver:
         self, version: ModelVersion, spec: ModelSpec, reason: str
     ) -> HostlerError | None:
         try:
-            key, live = await self.memory.bring_up(version, spec, reason)
+            key, live = await self._bring_up(version, spec, reason)
         except HostlerError as error:
             version.take(Event.RELOAD_FAILED)
             self._note_failure(version, spec, error)
@@ -228,6 +244,7 @@ class Driver:
         self.memory.move_in(version, key, live)
         version.take(Event.RELOADED)
         self.memory.publish(version)
+        self.ensembles.arrived(version)
         self.memory.spawn(self.memory.retire(old, self._config.drain_timeout_s))
         return None
 
@@ -291,7 +308,8 @@ def _for_caller(version: ModelVersion, error: HostlerError, retry_after_s: float
     """A failed load as the caller of an inference gets it; a new object each time."""
     code = error.code if error.code in _PASSED_ON else Code.UNAVAILABLE
     label = version.spec.label
-    named = f"'{label}'" in error.message
+    said = f"model '{version.spec.name}'"
+    named = f"'{label}'" in error.message or error.message.startswith(said)
     return HostlerError(
         code,
         error.message if named else f"model '{label}' could not be loaded: {error.message}",

@@ -14,6 +14,7 @@ from hostler.core import (
     LoadedModel,
     ModelSpec,
     ReplicaWatcher,
+    ResponseStream,
     Signature,
     Stats,
 )
@@ -31,6 +32,10 @@ class Scheduler(ReplicaWatcher, Protocol):
 
     def submit(self, request: InferRequest) -> asyncio.Future[InferResponse]:
         """Admit a checked request. Raises: HostlerError at once when it is refused."""
+        ...
+
+    def stream(self, request: InferRequest) -> ResponseStream:
+        """As `submit`, for all responses there are."""
         ...
 
     async def drain(self, timeout_s: float) -> bool:
@@ -154,6 +159,16 @@ class LiveModel:
         if request.outputs:
             self.signature.check_outputs([output.name for output in request.outputs], self.name)
         return self._submit(request)
+
+    def stream(self, request: InferRequest) -> ResponseStream:
+        """As `infer`, for all responses there are, one from a model that is not decoupled.
+
+        The caller holds its pin until the stream has ended or is closed.
+        """
+        request.rows, request.join_key = self._check_inputs(request.inputs, self.name)
+        if request.outputs:
+            self.signature.check_outputs([output.name for output in request.outputs], self.name)
+        return self.scheduler.stream(request)
 
     @property
     def busy(self) -> int:

@@ -12,6 +12,7 @@ from hostler.core import (
     Clock,
     Code,
     HostlerError,
+    Invoke,
     LoadedModel,
     ModelSpec,
     Placement,
@@ -21,6 +22,7 @@ from hostler.core import (
 )
 from hostler.repository import complete
 from hostler.runtimes import RUNTIMES
+from hostler.serving.cache import ResponseCache
 from hostler.serving.config import Config
 from hostler.serving.host import Host
 from hostler.serving.live import Changes, LiveModel, NewScheduler
@@ -136,13 +138,16 @@ class Loader:
         config: Config,
         clock: Clock,
         host: Host,
+        invoke: Invoke,
     ) -> None:
         self.overhead_bytes = 0
+        self._invoke = invoke
         self._placement = placement
         self._new_scheduler = new_scheduler
         self._config = config
         self._clock = clock
         self._host = host
+        self._cache = ResponseCache(config.response_cache_bytes_max, clock)
         self._slots = asyncio.Semaphore(config.loads_max)
         self._alone = asyncio.Lock()
         self._met: set[str] = set()
@@ -215,7 +220,7 @@ class Loader:
             samples: list[Sample] = []
             if completed.warmup:
                 samples = await asyncio.to_thread(build_samples, completed)
-            scheduler = self._new_scheduler(completed, stats)
+            scheduler = self._cache.over(self._new_scheduler(completed, stats), completed, stats)
             live = LiveModel(completed, stats, scheduler, changes, self._clock)
             watch = _Watch(live)
             watch.expect(samples)
@@ -231,10 +236,9 @@ class Loader:
             raise
         return live
 
-    @staticmethod
-    async def _start(prepared: PreparedModel, spec: ModelSpec, watch: _Watch) -> LoadedModel:
+    async def _start(self, prepared: PreparedModel, spec: ModelSpec, watch: _Watch) -> LoadedModel:
         try:
-            return await prepared.start(spec, watch)
+            return await prepared.start(spec, watch, self._invoke)
         except BaseException:
             watch.stop()
             raise

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from hostler.core import Clock, Code, Context, HostlerError, Placement
 from hostler.repository import Override
+from hostler.serving.calls import Calls
 from hostler.serving.config import Config
 from hostler.serving.control import Control, PackageSource
 from hostler.serving.driver import Driver
+from hostler.serving.ensembles import Ensembles
 from hostler.serving.host import Host
 from hostler.serving.live import LiveModel, NewScheduler
 from hostler.serving.loader import Loader
@@ -40,13 +44,15 @@ class Serving:
         clock: Clock,
         host: Host,
     ) -> None:
-        loader = Loader(placement, new_scheduler, config, clock, host)
+        self.calls = Calls(self.acquire, self._replicas)
+        loader = Loader(placement, new_scheduler, config, clock, host, self.calls)
         self._config = config
         self._clock = clock
         self._models: dict[str, Model] = {}
         self._live: dict[tuple[str, int | None], LiveModel] = {}
-        memory = Residency(loader, config, clock, host, self._publish)
-        self._driver = Driver(memory, config, clock)
+        memory = Residency(loader, config, clock, host, self._publish, repository.equip)
+        self._ensembles = Ensembles(self._models, self.acquire, self.calls, config, clock)
+        self._driver = Driver(memory, self._ensembles, config, clock)
         self._control = Control(self._models, repository, self._driver, config, self._forget)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._operations: set[asyncio.Task[None]] = set()
@@ -59,7 +65,8 @@ class Serving:
         """Read the repository and load what the control mode says; returns when that is through.
 
         Models can be acquired as soon as the repository is read. A model that fails to load does
-        not fail the start. Raises: what reading the repository as a whole fails with.
+        not fail the start. Raises: what reading the repository as a whole fails with;
+        INVALID_ARGUMENT if `startup_models` names a model that is not there.
         """
         self._driver.memory.begin()
         await self._control.start(self._lock)
@@ -107,7 +114,7 @@ class Serving:
         if live is not None:
             live.pin()
             return live
-        if self._stopping:
+        if self._stopping and not context.call_path:  # what is in flight may ask on
             raise HostlerError(Code.UNAVAILABLE, "the server is stopping")
         return await self._driver.demand(self._model(name).find(version), context)
 
@@ -116,6 +123,10 @@ class Serving:
         if model is None:
             raise HostlerError(Code.NOT_FOUND, f"Request for unknown model: '{name}' is not found")
         return model
+
+    def _replicas(self, name: str) -> int:
+        model = self._models.get(name)
+        return 1 if model is None else model.replicas
 
     def _publish(self, version: ModelVersion) -> None:
         """Keep the look-up of `live` true after a change of this version."""
@@ -150,7 +161,8 @@ class Serving:
         if self._stopping:
             return False
         try:
-            return self._model(name).find(version).healthy
+            found = self._model(name).find(version)
+            return found.healthy and self._ensembles.problem(found.spec) is None
         except HostlerError as error:
             if error.code is Code.NOT_FOUND:
                 raise
@@ -171,7 +183,11 @@ class Serving:
                 rows.append(model.status())
             for number in sorted(model.versions):
                 version = model.versions[number]
-                rows.append(version.status(ledger.amount(version.key)))
+                row = version.status(ledger.amount(version.key))
+                problem = self._ensembles.problem(version.spec) if row.state == "READY" else None
+                if problem is not None:
+                    row = replace(row, state="UNAVAILABLE", reason=problem.message)
+                rows.append(row)
         return rows
 
     def memory(self) -> MemoryReport:
@@ -190,29 +206,62 @@ class Serving:
     async def load(self, name: str, override: Override | None = None) -> None:
         """Load a model, or bring it up to what its package (or the override) says now.
 
-        Old versions serve until the new ones can. Returns when all versions are loaded.
+        Old versions serve until the new ones can. Returns when all versions are loaded. The models
+        of an ensemble are loaded with it.
         Raises: UNAVAILABLE outside control mode explicit; NOT_FOUND; what loading fails with.
         """
         self._allow()
-        await self._operate(name, self._control.load(name, override))
+        try:
+            await self._operate(self._load(name, override))
+        except HostlerError as error:
+            # Triton's clients look for these words.
+            raise HostlerError(
+                error.code,
+                f"failed to load '{name}': {error.message}",
+                details=error.details,
+                retry_after_s=error.retry_after_s,
+            ) from error
+
+    async def _load(
+        self, name: str, override: Override | None, within: tuple[str, ...] = ()
+    ) -> None:
+        """`within`: the ensembles it is loaded for. No lock is held while another is taken."""
+        for member in await self._control.members(name, override):
+            if member not in (*within, name):
+                # A failure is the ensemble's to tell, which looks at all of its models anyway.
+                with contextlib.suppress(HostlerError):
+                    await self._load(member, None, (*within, name))
+        async with self._lock(name):
+            await self._control.load(name, override)
+            if not within:
+                self._model(name).told = True
 
     async def unload(self, name: str, *, unload_dependents: bool = False) -> None:
         """Take a model out of service; returns when its requests are finished and memory is free.
 
-        Of no effect on an unknown model. `unload_dependents`: nothing depends on a model so far.
+        Of no effect on an unknown model. `unload_dependents`: of an ensemble, unload its models,
+        too, but those that were asked for by name or that another ensemble needs. An ensemble
+        whose model is unloaded answers UNAVAILABLE until it is loaded again.
         Raises: UNAVAILABLE outside control mode explicit.
+        Source: Triton core `DependencyGraph::RemoveNodes`.
         """
         self._allow()
-        await self._operate(name, self._control.unload(name))
+        await self._operate(self._unload(name, unload_dependents=unload_dependents))
 
-    async def _operate(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run a change of one model to its end, even if whoever asked for it has gone."""
+    async def _unload(self, name: str, *, unload_dependents: bool) -> None:
+        members = self._ensembles.members(name)
+        async with self._lock(name):
+            await self._control.unload(name)
+        if not unload_dependents:
+            return
+        for member in members:
+            model = self._models.get(member)
+            if model is not None and not model.told and not self._ensembles.used(member):
+                await self._unload(member, unload_dependents=True)
 
-        async def change() -> None:
-            async with self._lock(name):
-                await work
-
-        task = asyncio.get_running_loop().create_task(change())
+    async def _operate(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a change to its end, even if whoever asked for it has gone."""
+        task = asyncio.get_running_loop().create_task(work)
         self._operations.add(task)
         task.add_done_callback(self._operated)
         await asyncio.shield(task)

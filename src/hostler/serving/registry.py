@@ -18,7 +18,8 @@ class ModelStatus:
     """One row of the index. `version`: None for a package that cannot be read.
 
     `state`: READY (loaded, or loaded when asked for), UNAVAILABLE, LOADING or UNLOADING.
-    `footprint_bytes`: 0 when it is not in memory. `last_error`: of its last failed load or request.
+    `footprint_bytes`: 0 when it is not in memory. `busy`: see `LiveModel.busy`. `last_error`: of
+    its last failed load or request.
     """
 
     name: str
@@ -28,6 +29,7 @@ class ModelStatus:
     loaded: bool
     runtime: str
     footprint_bytes: int
+    busy: int
     stats: Stats
     last_error: str
 
@@ -53,6 +55,7 @@ class ModelVersion:
     is to replace others is not until it is loaded. `barred`: on its way out, so nobody new may
     have it. `error`: of the last load that failed, until one succeeds. `retry_at`: `Clock.now()`
     before which no request may try again. `known`: fingerprint and measured bytes of the last load.
+    `completed`: the spec of the last load, joined with what the model said of itself.
     `loading`: the one load in flight; `closing`: the one eviction in flight; `waiters`: requests
     that wait for a load.
     """
@@ -61,6 +64,7 @@ class ModelVersion:
         "admitted",
         "barred",
         "closing",
+        "completed",
         "error",
         "key",
         "known",
@@ -87,6 +91,7 @@ class ModelVersion:
         self.live: LiveModel | None = None
         self.key: Hashable = None
         self.known: tuple[str, int] | None = None
+        self.completed: ModelSpec | None = None
         self.loading: asyncio.Task[HostlerError | None] | None = None
         self.closing: asyncio.Task[None] | None = None
         self.on_demand = False
@@ -110,6 +115,12 @@ class ModelVersion:
         known = self.known
         return known[1] if known is not None and known[0] == spec.fingerprint else None
 
+    def completed_spec(self) -> ModelSpec | None:
+        """What this very package is, in memory or not; None if it was never loaded."""
+        completed = self.completed
+        same = completed is not None and completed.fingerprint == self.spec.fingerprint
+        return completed if same else None
+
     @property
     def available(self) -> bool:
         """Whether a request for it can be served, perhaps after a load."""
@@ -121,6 +132,13 @@ class ModelVersion:
         if not self.available or (self.state is State.LOADING and not self.on_demand):
             return False
         return self.live is None or self.live.error is None
+
+    def unhealthy_because(self) -> str:
+        """Why a request now should not succeed, or "" if it should."""
+        if self.healthy:
+            return ""
+        error = self.error if self.live is None else self.live.error
+        return error.message if error is not None else self.reason or f"it is {self.state.value}"
 
     def status(self, footprint_bytes: int) -> ModelStatus:
         """Its row in the index."""
@@ -139,20 +157,33 @@ class ModelVersion:
             loaded=self.live is not None,
             runtime=self.spec.runtime,
             footprint_bytes=footprint_bytes if self.live is not None else 0,
+            busy=self.live.busy if self.live is not None else 0,
             stats=self.stats,
             last_error=last_error.message if last_error is not None else self.stats.last_error,
         )
 
 
 class Model:
-    """All versions of one model. `error`: why its package cannot be read, or None."""
+    """All versions of one model. `error`: why its package cannot be read, or None.
 
-    __slots__ = ("error", "name", "versions")
+    `told`: somebody asked for this very model to be loaded, not only for an ensemble of it.
+    """
+
+    __slots__ = ("error", "name", "told", "versions")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.error: HostlerError | None = None
+        self.told = False
         self.versions: dict[int, ModelVersion] = {}
+
+    @property
+    def replicas(self) -> int:
+        """Copies of it that answer at the same time, 0 for an ensemble, which has none."""
+        version = self.default()
+        if version is None:
+            return 1
+        return 0 if version.spec.ensemble is not None else version.spec.instance_count
 
     def default(self) -> ModelVersion | None:
         """The version of a request that names none: the highest that can be served.
@@ -196,6 +227,7 @@ class Model:
             loaded=False,
             runtime="",
             footprint_bytes=0,
+            busy=0,
             stats=Stats(),
             last_error=message,
         )

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Any, Final, TypeVar
 
-from hostler.core import Clock, Code, HostlerError, ModelSpec
+from hostler.core import Clock, Code, HostlerError, ModelSpec, Report
 from hostler.serving.config import Config
 from hostler.serving.host import Host
 from hostler.serving.lifecycle import Event, State
@@ -61,7 +61,8 @@ class Residency:
     """The models in memory.
 
     `publish`: called after whatever may change which live model a name stands for. `tasks`: all
-    work in flight, whoever began it. `evictions`: since start.
+    work in flight, whoever began it. `evictions`: since start. `promised_bytes`: of models whose
+    environments are made ready, after which they will ask for room.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Residency:
         clock: Clock,
         host: Host,
         publish: Callable[[ModelVersion], None],
+        equip: Callable[[ModelSpec, Report], Awaitable[ModelSpec]],
     ) -> None:
         self.ledger = Ledger(config.memory_budget_bytes)
         self.changes = Changes()
@@ -82,6 +84,8 @@ class Residency:
         self._clock = clock
         self._host = host
         self.publish = publish
+        self.promised_bytes = 0
+        self._equip = equip
         self._places: dict[Hashable, _Place] = {}
         self._serial = itertools.count()
         self._empty_bytes = 0
@@ -115,6 +119,8 @@ class Residency:
 
     def needed_bytes(self, version: ModelVersion, spec: ModelSpec) -> int:
         """What to reserve for a load: what was measured before, or an estimate."""
+        if spec.ensemble is not None:
+            return 0
         known = version.known_bytes(spec)
         return estimate_bytes(spec, runs_in_process(spec), self._config) if known is None else known
 
@@ -127,6 +133,8 @@ class Residency:
         loaded once more with the right reservation: the budget comes before the time that takes.
         Raises: HostlerError; nothing is held then.
         """
+        if spec.environment is not None:
+            spec = await self._equipped(version, spec)
         for _ in range(2):
             key = (spec.name, spec.version, next(self._serial))
             reserved = self.needed_bytes(version, spec)
@@ -148,6 +156,35 @@ class Residency:
                 break
         raise error
 
+    def weightless(self, spec: ModelSpec) -> Hashable:
+        """The key of what holds no memory of its own: an ensemble."""
+        key = (spec.name, spec.version, next(self._serial))
+        self.ledger.claim(key, 0)
+        self.ledger.hold(key)
+        return key
+
+    async def _equipped(self, version: ModelVersion, spec: ModelSpec) -> ModelSpec:
+        """Get its interpreter, before it takes memory or another model's turn to load."""
+        needed = self.needed_bytes(version, spec)
+        before = version.reason
+
+        def report(step: str) -> None:
+            version.reason = step
+
+        self.promised_bytes += needed
+        try:
+            return await self._equip(spec, report)
+        except HostlerError:
+            raise
+        except Exception as error:
+            log.exception("model.environment_crashed", extra={"event": {"model": spec.label}})
+            raise HostlerError(
+                Code.INTERNAL, f"environment of model '{spec.label}': internal error"
+            ) from error
+        finally:
+            self.promised_bytes -= needed
+            version.reason = before
+
     def _tolerable(self) -> bool:
         over_bytes = self.ledger.used_bytes - self.ledger.budget_bytes
         return over_bytes <= self.ledger.budget_bytes * _OVERSHOOT_SHARE
@@ -159,6 +196,7 @@ class Residency:
         version.live = live
         version.error = None
         version.admitted = True
+        version.completed = live.spec
         live.last_used = self._clock.now()
 
     async def _load(self, version: ModelVersion, spec: ModelSpec, reason: str) -> Measured:
@@ -202,8 +240,9 @@ class Residency:
     # -- going out -------------------------------------------------------------------------
 
     def residents(self) -> list[Resident]:
-        """See `room.Residents`."""
-        return [self._resident(key, place) for key, place in self._places.items()]
+        """See `room.Residents`. Ensembles are none: sending them away would free nothing."""
+        places = self._places.items()
+        return [self._resident(k, place) for k, place in places if place.live.spec.ensemble is None]
 
     def _resident(self, key: Hashable, place: _Place) -> Resident:
         live, version = place.live, place.version

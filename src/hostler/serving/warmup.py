@@ -7,7 +7,7 @@ Source: Triton's model_config.proto, ModelWarmup.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from hostler.core import (
     WarmupInput,
     element_count,
 )
+from hostler.scheduler import SequenceInputs, Shaper
 
 __all__ = ["Sample", "build_samples", "run_samples"]
 
@@ -67,9 +68,17 @@ def _request(spec: ModelSpec, warmup: Warmup) -> InferRequest:
     signature = spec.signature
     assert signature is not None
     rows = max(1, warmup.rows) if signature.batched else 0
-    request = InferRequest({item.name: _tensor(spec, item, rows) for item in warmup.inputs})
+    tensors = {item.name: _tensor(spec, item, rows) for item in warmup.inputs}
+    filled: dict[str, Tensor] = {}
+    if spec.sequencing is not None:
+        # A package may say what the controls and states are to be, which no client sends.
+        filled = {name: t for name, t in tensors.items() if signature.input(name) is None}
+        tensors = {name: t for name, t in tensors.items() if name not in filled}
+    request = InferRequest(tensors)
     request.rows, request.join_key = signature.check_inputs(request.inputs, spec.name)
-    return request
+    if spec.sequencing is None:
+        return request
+    return SequenceInputs(spec, spec.sequencing).first(request, filled)
 
 
 def _tensor(spec: ModelSpec, item: WarmupInput, rows: int) -> Tensor:
@@ -152,8 +161,16 @@ class _Answer:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.error: HostlerError | None = None
 
-    def send(self, index: int, result: InferResponse | HostlerError, final: bool = True) -> None:
+    def send(
+        self,
+        index: int,
+        result: InferResponse | HostlerError | None,
+        final: bool = True,
+        taken: Callable[[], None] | None = None,
+    ) -> None:
         """See `core.Sink`."""
+        if taken is not None:
+            taken()
         if isinstance(result, HostlerError):
             self.error = self.error or result
             final = True
@@ -163,15 +180,22 @@ class _Answer:
     def timings(self, input_s: float, infer_s: float, output_s: float) -> None:
         """See `core.Sink`; a warm-up counts nowhere."""
 
+    def idle(self) -> None:
+        """See `core.Sink`; the next sample waits for the last answer all the same."""
+
 
 async def run_samples(replica: Replica, spec: ModelSpec, samples: Sequence[Sample]) -> None:
     """Run every sample on one replica. Raises: the first error, naming the sample."""
     stackable = spec.signature is not None and spec.signature.batched
+    shaper = None if spec.shaping is None else Shaper(spec, spec.shaping)
     for sample in samples:
         for _ in range(sample.count):
             answer = _Answer()
             batch = Batch([sample.request], stackable=stackable, expected_s=NEVER)
-            replica.run(batch, answer)
+            if shaper is None:
+                replica.run(batch, answer)
+            else:
+                shaper.run(replica, batch, answer)
             await answer.done
             if answer.error is not None:
                 raise HostlerError(

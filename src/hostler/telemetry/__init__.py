@@ -10,6 +10,7 @@ from hostler.telemetry.metrics import (
     ServerRow,
     render_metrics,
 )
+from hostler.telemetry.runtime_settings import RuntimeSettings
 from hostler.telemetry.traces import Span, Tracing, start_tracing
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Config",
     "Metric",
     "ModelRow",
+    "RuntimeSettings",
     "ServerRow",
     "Span",
     "Tracing",

@@ -36,7 +36,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         int,
         msgspec.Meta(
             description="Model versions with metrics of their own; those asked least are summed "
-            "up under the model name 'other'. A version takes some 50 lines of a scrape.",
+            "up under the model name 'other'. A version takes some 70 lines of a scrape.",
             ge=1,
             extra={"unit": "count"},
         ),

@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -15,7 +16,15 @@ import orjson
 from hostler.core import Code, HostlerError
 from hostler.telemetry.config import Config
 
-__all__ = ["JsonFormatter", "TextFormatter", "configure_logging", "request_id_var"]
+__all__ = [
+    "JsonFormatter",
+    "LogLevels",
+    "TextFormatter",
+    "configure_logging",
+    "request_id_var",
+    "set_log_format",
+    "set_log_levels",
+]
 
 request_id_var: Final = contextvars.ContextVar("hostler_request_id", default="")
 """The client's X-Request-Id, for whatever is logged in behalf of its request."""
@@ -58,9 +67,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
-        moment = datetime.fromtimestamp(record.created, UTC)
         document: dict[str, Any] = {
-            "ts": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "ts": _iso8601(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
@@ -80,12 +88,23 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """`12:00:00.123 INFO  model.loaded  model=digits seconds=0.12`, in local time."""
+    """`12:00:00.123 INFO  model.loaded  model=digits seconds=0.12`, in local time.
+
+    `iso8601`: with `2024-05-20T20:03:26.123Z` in front instead, which is UTC.
+    """
+
+    def __init__(self, *, iso8601: bool = False) -> None:
+        super().__init__()
+        self._iso8601 = iso8601
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
-        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        line = f"{clock}.{int(record.msecs):03d} {record.levelname:<7} {record.getMessage()}"
+        if self._iso8601:
+            clock = _iso8601(record)
+        else:
+            seconds = time.strftime("%H:%M:%S", time.localtime(record.created))
+            clock = f"{seconds}.{int(record.msecs):03d}"
+        line = f"{clock} {record.levelname:<7} {record.getMessage()}"
         fields = dict(_fields(record))
         request_id = request_id_var.get()
         if request_id:
@@ -96,6 +115,67 @@ class TextFormatter(logging.Formatter):
         if record.exc_info:
             line += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
         return line
+
+
+@dataclass(frozen=True, slots=True)
+class LogLevels:
+    """Which of our events are logged, each by itself; `error` stands for worse ones too."""
+
+    debug: bool
+    info: bool
+    warning: bool
+    error: bool
+
+
+class _Holes(logging.Filter):
+    """Drops our events of levels that are off although less severe ones are on."""
+
+    def __init__(self, levels: frozenset[int]) -> None:
+        super().__init__()
+        self._levels = levels
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See logging.Filter."""
+        return record.levelno not in self._levels or not record.name.startswith("hostler")
+
+
+def set_log_levels(levels: LogLevels) -> None:
+    """Change what is logged from now on."""
+    wanted = {
+        logging.DEBUG: levels.debug,
+        logging.INFO: levels.info,
+        logging.WARNING: levels.warning,
+        logging.ERROR: levels.error,
+        logging.CRITICAL: levels.error,
+    }
+    least = min((level for level, on in wanted.items() if on), default=logging.CRITICAL + 1)
+    logging.getLogger("hostler").setLevel(least)
+    holes = frozenset(level for level, on in wanted.items() if level > least and not on)
+    for handler in _our_handlers():
+        for old in [each for each in handler.filters if isinstance(each, _Holes)]:
+            handler.removeFilter(old)
+        if holes:
+            handler.addFilter(_Holes(holes))
+
+
+def set_log_format(form: str) -> None:
+    """Change the form of lines from now on: text, iso8601 (text with such times) or json."""
+    formatter: logging.Formatter = JsonFormatter()
+    if form != "json":
+        formatter = TextFormatter(iso8601=form == "iso8601")
+    for handler in _our_handlers():
+        handler.setFormatter(formatter)
+
+
+def _our_handlers() -> list[logging.Handler]:
+    """Those that `configure_logging` has set up."""
+    ours = (TextFormatter, JsonFormatter)
+    return [each for each in logging.getLogger().handlers if isinstance(each.formatter, ours)]
+
+
+def _iso8601(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hostler.core import LATENCY_BOUNDS_S, Stats
+from hostler.core import LATENCY_BOUNDS_S, CustomMetrics, Stats
+from hostler.telemetry.custom import escaped, render_custom
+from hostler.telemetry.triton_metrics import TRITON_ROWS, Read
 
 __all__ = [
     "METRICS",
@@ -43,7 +45,7 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True)
 class ServerRow:
-    """The server itself. `responses`: HTTP answers by status."""
+    """The server itself. `responses`: HTTP answers by status. `rpcs`: by RPC and status code."""
 
     version: str
     ready: bool
@@ -59,6 +61,8 @@ class ServerRow:
     requests_in_flight: int
     bodies_held_bytes: int
     responses: Mapping[int, int]
+    rpcs_in_flight: int = 0
+    rpcs: Mapping[tuple[str, str], int] | None = None
 
 
 Sample = tuple[str, str, float]
@@ -128,7 +132,18 @@ def _responses(row: ServerRow) -> Iterator[Sample]:
         yield "", f'status="{status}"', count
 
 
+def _rpcs(row: ServerRow) -> Iterator[Sample]:
+    for (rpc, code), count in sorted((row.rpcs or {}).items()):
+        yield "", f'rpc="{rpc}",code="{code}"', count
+
+
 _OF_MODEL: Final = ("model", "version")
+
+
+def _triton_metric(name: str, about: str, read: Read) -> Metric:
+    kind = "gauge" if name.endswith("pending_request_count") else "counter"
+    return Metric(name, kind, _OF_MODEL, about, lambda row: _one(read(row.stats)))
+
 
 _MODEL_METRICS: Final = (
     Metric(
@@ -202,6 +217,37 @@ _MODEL_METRICS: Final = (
         lambda row: _one(row.stats.queue_depth),
     ),
     Metric(
+        "hostler_sequences",
+        "gauge",
+        _OF_MODEL,
+        "Sequences that are live, those that wait for a slot included.",
+        lambda row: _one(row.stats.sequences),
+    ),
+    Metric(
+        "hostler_cache_hits_total",
+        "counter",
+        _OF_MODEL,
+        "Requests answered from the response cache.",
+        lambda row: _one(row.stats.cache_hit_count),
+    ),
+    Metric(
+        "hostler_cache_misses_total",
+        "counter",
+        _OF_MODEL,
+        "Requests that the response cache could not answer.",
+        lambda row: _one(row.stats.cache_miss_count),
+    ),
+    Metric(
+        "hostler_cache_seconds_total",
+        "counter",
+        (*_OF_MODEL, "outcome"),
+        "Time spent on the response cache: looking up, and keeping what was not there.",
+        lambda row: (
+            ("", 'outcome="hit"', row.stats.cache_hit_s),
+            ("", 'outcome="miss"', row.stats.cache_miss_s),
+        ),
+    ),
+    Metric(
         "hostler_worker_restarts_total",
         "counter",
         _OF_MODEL,
@@ -222,6 +268,7 @@ _MODEL_METRICS: Final = (
         "Memory that the version takes.",
         lambda row: _one(row.footprint_bytes),
     ),
+    *[_triton_metric(*row) for row in TRITON_ROWS],
 )
 
 _SERVER_METRICS: Final = (
@@ -323,14 +370,36 @@ _SERVER_METRICS: Final = (
         "HTTP answers by status.",
         _responses,
     ),
+    Metric(
+        "hostler_rpcs_in_flight",
+        "gauge",
+        (),
+        "gRPC calls that have not ended; a stream is one.",
+        lambda row: _one(row.rpcs_in_flight),
+    ),
+    Metric(
+        "hostler_rpcs_total",
+        "counter",
+        ("rpc", "code"),
+        "gRPC calls that have ended, by status code.",
+        _rpcs,
+    ),
 )
 
 METRICS: Final = (*_MODEL_METRICS, *_SERVER_METRICS)
 """Every metric of ours there is."""
 
 
-def render_metrics(models: Iterable[ModelRow], server: ServerRow, models_max: int) -> bytes:
-    """The answer to a scrape.
+_OWN_NAMES: Final = frozenset(metric.name for metric in METRICS)
+
+
+def render_metrics(
+    models: Iterable[ModelRow],
+    server: ServerRow,
+    models_max: int,
+    custom: CustomMetrics | None = None,
+) -> bytes:
+    """The answer to a scrape. `custom`: what models count themselves.
 
     Versions beyond `models_max` are summed up under the model name `other`: those with the fewest
     requests, so that a label set is bounded whatever repositories hold. May run in any thread;
@@ -338,13 +407,15 @@ def render_metrics(models: Iterable[ModelRow], server: ServerRow, models_max: in
     """
     lines: list[str] = []
     labelled = [
-        (f'model="{_escaped(row.name)}",version="{_escaped(row.version)}"', row)
+        (f'model="{escaped(row.name)}",version="{escaped(row.version)}"', row)
         for row in _bounded(list(models), models_max)
     ]
     for metric in _MODEL_METRICS:
         _render(lines, metric, labelled)
     for metric in _SERVER_METRICS:
         _render(lines, metric, [("", server)])
+    if custom is not None:
+        lines += render_custom(custom, _OWN_NAMES)
     lines.append("")
     return "\n".join(lines).encode() + _process_metrics()
 
@@ -387,7 +458,12 @@ _SUMMED: Final = (
     "expired",
     "cancelled",
     "queue_depth",
+    "sequences",
     "worker_restarts",
+    "cache_hit_count",
+    "cache_hit_s",
+    "cache_miss_count",
+    "cache_miss_s",
 )
 
 
@@ -399,16 +475,6 @@ def _add(total: Stats, stats: Stats) -> None:
     for rows, batch in list(stats.batches.items()):
         into = total.batches.setdefault(rows, type(batch)())
         into.count += batch.count
-
-
-def _escaped(value: str) -> str:
-    return (
-        value.encode("utf-8", "replace")
-        .decode()
-        .replace("\\", r"\\")
-        .replace('"', r"\"")
-        .replace("\n", r"\n")
-    )
 
 
 def _process_metrics() -> bytes:

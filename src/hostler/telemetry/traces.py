@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from hostler.core import Code, HostlerError
 from hostler.telemetry.config import Config
 
-__all__ = ["Asked", "Span", "Tracing", "start_tracing"]
+__all__ = ["Asked", "Sampler", "Span", "Tracing", "start_tracing"]
+
+_FAULTS: Final = ("UNKNOWN", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
+"""Codes that are the server's fault. Source: OpenTelemetry semantic conventions for gRPC."""
 
 
 class Asked(Protocol):
@@ -46,40 +49,87 @@ class Span:
         """The request has been answered with this HTTP status."""
         span = self._span
         if span.is_recording():
-            span.update_name(f"{asked.action} {asked.model}".rstrip())
             span.set_attribute("http.response.status_code", status)
-            span.set_attribute("hostler.action", asked.action)
-            if asked.model:
-                span.set_attribute("hostler.model", asked.model)
-            if asked.version is not None:
-                span.set_attribute("hostler.version", asked.version)
-            if status >= 500:
-                from opentelemetry.trace import StatusCode  # noqa: PLC0415 - only when switched on
-
-                span.set_status(StatusCode.ERROR)
+            self._describe(asked, failed=status >= 500)
         span.end()
+
+    def end_rpc(self, asked: Asked, code: str) -> None:
+        """The gRPC call has ended with this status code, named as in gRPC."""
+        span = self._span
+        if span.is_recording():
+            span.set_attribute("rpc.system", "grpc")
+            span.set_attribute("rpc.grpc.status_code", code)
+            self._describe(asked, failed=code in _FAULTS)
+        span.end()
+
+    def _describe(self, asked: Asked, *, failed: bool) -> None:
+        span = self._span
+        span.update_name(f"{asked.action} {asked.model}".rstrip())
+        span.set_attribute("hostler.action", asked.action)
+        if asked.model:
+            span.set_attribute("hostler.model", asked.model)
+        if asked.version is not None:
+            span.set_attribute("hostler.version", asked.version)
+        if failed:
+            from opentelemetry.trace import StatusCode  # noqa: PLC0415 - only when switched on
+
+            span.set_status(StatusCode.ERROR)
+
+
+class Sampler:
+    """Which requests have a span; may be changed at any time.
+
+    `on`: whether any has. `ratio`: share of those whose caller does not decide it. `remaining`:
+    how many of those still may have one, -1 without end. `by_model`: models with samplers of their
+    own.
+    """
+
+    __slots__ = ("by_model", "on", "ratio", "remaining")
+
+    def __init__(self, ratio: float) -> None:
+        self.on = True
+        self.ratio = ratio
+        self.remaining = -1
+        self.by_model: dict[str, Sampler] = {}
+
+    def of(self, model: str) -> Sampler:
+        """The one that decides for this model."""
+        return self.by_model.get(model, self)
+
+    def takes(self) -> bool:
+        """Draw: whether this request, which its caller leaves to us, has a span."""
+        if random.random() >= self.ratio or not self.remaining:  # noqa: S311 - a sample, no secret
+            return False
+        if self.remaining > 0:
+            self.remaining -= 1
+        return True
 
 
 class Tracing:
-    """A provider of spans; `close` sends what is left. `ratio`: share of requests with a span."""
+    """A provider of spans; `close` sends what is left. `sampler`: decides who has one."""
 
-    def __init__(self, provider: Any, propagator: Any, kind: Any, ratio: float) -> None:
+    def __init__(self, provider: Any, propagator: Any, kind: Any, sampler: Sampler) -> None:
         self._provider = provider
         self._tracer = provider.get_tracer("hostler")
         self._propagator = propagator
         self._kind = kind
-        self._ratio = ratio
+        self.sampler = sampler
 
-    def start(self, headers: Mapping[bytes, bytes]) -> Span | None:
+    def start(self, headers: Mapping[bytes, bytes], model: str = "") -> Span | None:
         """Begin the span of a request; None for one that is not traced.
+
+        `model`: which is asked; needed only while `sampler.by_model` holds any.
 
         A `traceparent` among its headers decides that, and makes the span a child. It is decided
         here because a span that OpenTelemetry drops costs 5 us, and most requests are dropped.
         """
+        sampler = self.sampler.of(model) if model else self.sampler
+        if not sampler.on:
+            return None
         context = None
         parent = headers.get(b"traceparent")
         if parent is None:
-            if random.random() >= self._ratio:  # noqa: S311 - a sample, not a secret
+            if not sampler.takes():
                 return None
         elif _is_unsampled(parent):
             return None
@@ -102,10 +152,13 @@ def _is_unsampled(parent: bytes) -> bool:
     return len(fields) >= 4 and fields[3][-1:] in b"02468ace" and fields[3] != b""
 
 
-def start_tracing(config: Config, exporter: Any = None) -> Tracing | None:
+def start_tracing(
+    config: Config, exporter: Any = None, *, sampler: Sampler | None = None
+) -> Tracing | None:
     """Spans as the settings say; None when they are switched off, and then at no cost.
 
-    `exporter`: takes the spans one by one in place of the collector, for tests.
+    `exporter`: takes the spans one by one in place of the collector, for tests. `sampler`: as
+    configured, unless it is given.
     Raises: UNAVAILABLE if OpenTelemetry is not installed.
     """
     if not config.tracing:
@@ -143,4 +196,4 @@ def start_tracing(config: Config, exporter: Any = None) -> Tracing | None:
             "pip install 'hostler[tracing]', or set telemetry.tracing to false",
         ) from None
     propagator = tracecontext.TraceContextTextMapPropagator()
-    return Tracing(provider, propagator, SpanKind.SERVER, config.tracing_ratio)
+    return Tracing(provider, propagator, SpanKind.SERVER, sampler or Sampler(config.tracing_ratio))

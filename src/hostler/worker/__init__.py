@@ -5,8 +5,13 @@ hostler and nothing of hostler imports it: the server knows its folder and speak
 frames (`channel.py`) over one Unix socket, with tensors in shared memory.
 
     __main__.py   entry: the parent-death signal, the socket, private naming of this package
-    channel.py    frames and the shared slab
-    tensors.py    tensors in a frame or in the slab <-> numpy arrays
+    channel.py    frames, the shared slab, and which thread reads
     loop.py       one message after the other: open, start, run, stop
+    task.py       what a worker serves, is asked and answers
+    tensors.py    tensors in a frame or in the slab <-> numpy arrays
+    results.py    answers <-> headers and buffers
+    exchange.py   what user code asks while it runs: streams.py (responses one by one, is it
+                  cancelled?), calls.py (other models), chores.py (a helper thread)
+    pb_*.py       what `triton_python_backend_utils` gives Python models
     adapters/     how each framework opens and runs a model
 """

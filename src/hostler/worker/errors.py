@@ -44,6 +44,9 @@ def failure_of(error: BaseException, where: str, directory: str, memory_bytes_ma
         return error
     traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
     text = "{}: {}".format(where, describe(error, directory))
+    if isinstance(error, ModuleNotFoundError):
+        text += "; add it to a requirements.txt beside model.py, or install it into the server's "
+        text += "environment"
     starved = isinstance(error, MemoryError) or "allocate memory" in str(error)
     if starved and memory_bytes_max:
         text += "; its worker may use at most {} bytes (worker_memory_bytes_max)".format(

@@ -1,17 +1,26 @@
 """One message after the other: open, start, run, stop.
 
-server -> worker   open  runtime and task              -> opened (what the model says) | failed
-                   start completed configuration       -> ready | failed
-                   arena size, descriptor beside it    (no reply)
-                   run   requests, region, grant       -> result (one a request, and times)
-                   answer to a question                (only while one is open)
-                   stop                                -> the worker ends
-worker -> server   ask   run, index: is it cancelled?  -> answer
+server -> worker   open     runtime and task             -> opened (what the model says) | failed
+                   start    completed configuration      -> ready | failed
+                   arena    size, descriptor beside it   (no reply)
+                   run      requests, region, grant      -> result
+                   stop                                  -> the worker ends
+worker -> server   result   of a run: one a request, null where its response sender answers it
                    released runs whose slab space user code has let go
+                   metrics  of the model's own that have changed
+
+While user code runs (streams.py, calls.py), from any thread:
+
+worker -> server   response run, index, final: one more    -> credit (count and bytes taken) | gone
+                   ask      run, index: is it cancelled?   -> answer
+                   invoke   ask another model              -> invoked, once or many times
+                   taken    answers of a call that were taken, which makes room for more
+                   cancel   no more answers of a call are wanted
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import socket
 import sys
@@ -19,11 +28,14 @@ import time
 import weakref
 from typing import Any, Callable
 
-from .adapters import Adapter, Answer, Request, Task, adapter_for
+from .adapters import Adapter, adapter_for
 from .channel import Channel, Frame, Slab
-from .errors import Failure, failure_of
+from .errors import Failure
+from .exchange import Exchange
 from .limits import LOADING_BYTES, RUNNING_BYTES, limit_memory
-from .tensors import Inputs, Writer
+from .results import ResultWriter
+from .task import Answer, Request, Task
+from .tensors import Inputs
 
 __all__ = ["serve"]
 
@@ -53,9 +65,9 @@ class Worker:
         self._channel = channel
         self._adapter: Adapter | None = None
         self._task: Task
+        self._results: ResultWriter
+        self._exchange: Exchange
         self._slab: Slab | None = None
-        self._inline_bytes_max = 0
-        self._frame_bytes_max = 0
         self._kept: dict[int, weakref.ReferenceType[Any]] = {}
         self._handlers: dict[str, Callable[[Frame], None]] = {
             "open": self._open,
@@ -82,17 +94,21 @@ class Worker:
         try:
             self._adapter.close()
         except Exception as error:  # noqa: BLE001 - user code, and it goes to the log
-            self._failure(error, "failed in finalize")
+            self._results.failure(error, "failed in finalize")
+        with contextlib.suppress(OSError):
+            self._exchange.report()
         sys.stdout.flush()
 
     def _open(self, frame: Frame) -> None:
         header = frame.header
         self._task = task = Task(header)
-        self._inline_bytes_max = header["inline_bytes_max"]
-        self._frame_bytes_max = header["frame_bytes_max"]
+        inline_bytes_max, frame_bytes_max = header["inline_bytes_max"], header["frame_bytes_max"]
+        self._results = results = ResultWriter(task, inline_bytes_max, frame_bytes_max)
+        window = header["stream_responses_max"], header["stream_bytes_max"]
+        self._exchange = exchange = Exchange(self._channel, results, *window)
         limit_memory(task.memory_bytes_max, LOADING_BYTES)
         try:
-            adapter = adapter_for(header["runtime"])
+            adapter = adapter_for(header["runtime"], exchange)
             found = adapter.open(task)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - user code
             self._send_failed(error, "cannot be loaded")
@@ -124,6 +140,7 @@ class Worker:
             header["kept"] = True
         header["run"] = run
         header["op"] = "result"
+        self._exchange.report()
         self._channel.send(header, buffers)
         if self._kept:
             self._tell_released()
@@ -136,58 +153,25 @@ class Worker:
         header = frame.header
         begin = time.monotonic()
         inputs = Inputs(frame, self._slab, self._adapter.writable)
+        run = header["run"]
         requests = [
-            Request(request, inputs, self._asks(header["run"], index))
-            for index, request in enumerate(header["requests"])
+            Request(request, inputs, run, index) for index, request in enumerate(header["requests"])
         ]
         watched = inputs.watch()
         del inputs
         loaded = time.monotonic()
-        results: list[Answer | Failure]
+        results: list[Answer | Failure | None]
         try:
             results = self._adapter.execute(requests)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - user code
-            failure = self._failure(error, "failed in execute")
+            failure = self._results.failure(error, "failed in execute")
             results = [failure] * len(requests)
         del requests
         done = time.monotonic()
-        reply, buffers = self._write(results, header["grant"])
+        reply, buffers = self._results.all(results, self._slab, header["grant"])
         times = (loaded - begin, done - loaded, time.monotonic() - done)
         reply["times"] = times
         return reply, buffers, watched
-
-    def _write(
-        self, results: list[Answer | Failure], grant: list[int]
-    ) -> tuple[dict[str, Any], list[Any]]:
-        writer = Writer(self._slab, grant, self._inline_bytes_max)
-        described: list[Any] = []
-        for result in results:
-            if isinstance(result, Failure):
-                described.append({"error": [result.code, result.message]})
-                continue
-            try:
-                outputs = writer.write(result.outputs)
-                described.append({"outputs": outputs, "parameters": result.parameters})
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - str() of user objects
-                failure = self._failure(error, "returned an output that cannot be read")
-                described.append({"error": [failure.code, failure.message]})
-        if writer.body_bytes > self._frame_bytes_max:
-            text = (
-                "model '{}': its outputs of {} bytes exceed both the shared memory granted to "
-                "them and the limit of {} bytes for one message (worker frame_bytes_max)".format(
-                    self._task.model, writer.body_bytes, self._frame_bytes_max
-                )
-            )
-            refused = {"error": ["RESOURCE_EXHAUSTED", text]}
-            return {"results": [refused] * len(results), "bytes": writer.bytes_total}, []
-        return {"results": described, "bytes": writer.bytes_total}, writer.buffers
-
-    def _asks(self, run: int, index: int) -> Callable[[], bool]:
-        def cancelled() -> bool:
-            reply = self._channel.ask({"op": "ask", "run": run, "index": index})
-            return bool(reply.header["cancelled"])
-
-        return cancelled
 
     def _tell_released(self) -> None:
         released = [run for run, root in self._kept.items() if root() is None]
@@ -196,11 +180,6 @@ class Worker:
                 del self._kept[run]
             self._channel.send({"op": "released", "runs": released})
 
-    def _failure(self, error: BaseException, doing: str) -> Failure:
-        task = self._task
-        where = "model '{}' {}".format(task.model, doing)
-        return failure_of(error, where, task.directory, task.memory_bytes_max)
-
     def _send_failed(self, error: BaseException, doing: str) -> None:
-        failure = self._failure(error, doing)
+        failure = self._results.failure(error, doing)
         self._channel.send({"op": "failed", "code": failure.code, "message": failure.message})

@@ -44,6 +44,7 @@ DTYPES = {
 IN_BODY, IN_SLAB = 0, 1
 BODY_ALIGN, SLAB_ALIGN = 16, 64
 LENGTH = struct.Struct("<I")
+NO_REGION = (0, 0)
 
 
 class Output:
@@ -92,7 +93,7 @@ def _as_bytes(item: Any) -> bytes:
 
 
 class Inputs:
-    """The input tensors of one run, as arrays over its frame and its part of the slab.
+    """The tensors that came with one frame, as arrays over it and its part of the slab.
 
     The arrays may be kept by user code beyond the run. `root` then lives on, and its death tells
     that this part of the slab is free (see `watch`).
@@ -101,7 +102,7 @@ class Inputs:
     def __init__(self, frame: Frame, slab: Slab | None, writable: bool) -> None:
         self._body = np.frombuffer(frame.body, np.uint8)
         self._writable = writable
-        self._offset, size = frame.header["region"]
+        self._offset, size = frame.header.get("region", NO_REGION)
         self._root = slab.array(self._offset, size) if slab is not None and size else None
 
     def array(self, description: list[Any]) -> np.ndarray[Any, Any]:

@@ -57,7 +57,7 @@ async def test_idle_connections_are_closed_and_busy_ones_are_not() -> None:
 
 
 async def test_a_client_that_does_not_read_is_cut() -> None:
-    async with Server(body_timeout_s=0.2) as server:
+    async with Server(body_timeout_s=1.0) as server:
         client = await server.connect()
         client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bench.arrangement import Arrangement, arrangements
+from bench.grpc_load import parse as parse_h2load
 from bench.harness import Goal, Round, differences, ratios, rounds, spread, verdict
 from bench.load import MARK, LoadError, parse
 from bench.v2 import answer, binary_request, json_request
@@ -111,3 +112,24 @@ def test_arrangements_use_all_cores_and_every_batch(cores, shapes):
     assert {(each.callers, each.threads) for each in found} == shapes
     assert len(found) == len(set(found)) == 5 * len(shapes)
     assert Arrangement(32, 1, cores) in found
+
+
+H2LOAD = """
+finished in 3.00s, 9511.33 req/s, 3.25MB/s
+requests: 28534 total, 28566 started, 28534 done, 28534 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 28534 2xx, 0 3xx, 0 4xx, 0 5xx
+"""
+
+
+def test_h2load_is_read():
+    assert parse_h2load(H2LOAD) == (28534, 3.0)
+    assert parse_h2load(H2LOAD.replace("3.00s", "500.00ms")) == (28534, 0.5)
+
+
+@pytest.mark.parametrize(
+    "output",
+    ["", H2LOAD.replace("0 failed", "1 failed"), H2LOAD.replace("28534 succeeded", "0 succeeded")],
+)
+def test_h2load_without_a_good_result(output):
+    with pytest.raises(LoadError):
+        parse_h2load(output)

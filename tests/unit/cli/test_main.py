@@ -53,7 +53,8 @@ def test_every_command_has_help_of_its_own(run: Any, name: str) -> None:
 
 
 def test_version(run: Any) -> None:
-    assert run("version").out == f"{hostler.__version__}\n"
+    for word in ("version", "--version"):
+        assert run(word).out == f"{hostler.__version__}\n"
 
 
 def test_serve_hands_settings_and_folders_to_the_app(
@@ -92,6 +93,9 @@ MISUSES = [
     (("serv",), "serve"),
     (("config", "xyzzy"), "no setting has 'xyzzy' in its name"),
     (("models", "--url", "ftp://x"), "an address such as http://127.0.0.1:8000"),
+    (("environments", "purge"), "'action': 'purge' is not one of 'list', 'prune'"),
+    (("models", "--key", "key.pem"), "--key key.pem: it goes with a certificate"),
+    (("models", "--cert", "/no.pem"), "--cert /no.pem: No such file"),
     (("infer", "digits"), "--input"),
     (("infer", "digits", "--input", "1", "--output", "xml"), "--output"),
 ]

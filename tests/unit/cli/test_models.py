@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import ssl
+from http.client import RemoteDisconnected
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +32,10 @@ TABLE: list[tuple[list[dict[str, object]], tuple[str, ...]]] = [
     (
         [version("a", 1, state="UNAVAILABLE", reason="unloaded", loaded=False), version("a", 2)],
         ("a", "1, 2", "1 UNAVAILABLE, 2 READY", "onnx", "1 MiB", "6", "0", "unloaded"),
+    ),
+    (  # a reload's progress is no error
+        [version("a", reason="loading its new configuration")],
+        ("a", "1", "READY", "onnx", "1 MiB", "3", "0", ""),
     ),
     (
         [version("a", version="", state="UNAVAILABLE", loaded=False, runtime="", success_count=0,
@@ -68,13 +75,57 @@ def test_json_is_the_servers_answer(run: Any, serve_replies: Any) -> None:
     assert json.loads(run("models", "--json").out) == answer
 
 
+def _untrusted() -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_message = "self-signed certificate"
+    return error
+
+
 FAILURES = [
     (Reply(status=ConnectionRefusedError()), "start one with `hostler serve ./models`"),
     (Reply(status=TimeoutError()), "no answer from http://127.0.0.1:8000 within 30 s"),
+    (Reply(status=_untrusted()), "name who vouches for it with --ca"),
     (Reply(b'{"error": "draining"}', 503), "draining (status 503)"),
     (Reply(b"<html>", 404), "is it a hostler server?"),
     (Reply(b"<html>"), "is it a hostler server?"),
 ]
+
+
+def test_an_authority_is_named_by_its_file(run: Any, serve_replies: Any, tmp_path: Path) -> None:
+    server = serve_replies({"/v2/hostler/models": Reply(b'{"models": []}')})
+    for name in ("ca.pem", "absent.pem"):
+        (tmp_path / "ca.pem").write_text("no certificate")
+        ran = run("models", "--url", "https://box", "--ca", str(tmp_path / name))
+        assert (ran.code, f"--ca {tmp_path / name}: " in ran.error) == (2, True)
+    assert server.asked == []
+    assert run("models", "--url", "https://box").code == 0
+    assert server.asked[0].address == "https://box"
+
+
+_ALERT = ssl.SSLError(1, "[SSL] alert certificate required")
+_ALERT.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+_PLAIN = ssl.SSLError(1, "[SSL] wrong version number")
+_PLAIN.reason = "WRONG_VERSION_NUMBER"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "error", "said"),
+    [
+        ("http", RemoteDisconnected("closed"), "it may speak TLS: try https://box"),
+        ("http", ConnectionRefusedError(), "start one with"),
+        ("https", ConnectionResetError("reset"), "a client certificate: --cert and --key"),
+        ("https", _ALERT, "a client certificate: --cert and --key"),
+        ("https", _PLAIN, "start one with"),
+    ],
+    ids=["tls", "refused", "reset", "alert", "plain"],
+)
+def test_a_connection_closed_without_an_answer(
+    run: Any, serve_replies: Any, scheme: str, error: Exception, said: str
+) -> None:
+    serve_replies({"/v2/hostler/models": Reply(status=error)})
+    ran = run("models", "--url", f"{scheme}://box")
+    assert (ran.code, ran.error.count("\n")) == (1, 1)
+    assert said in ran.error
 
 
 @pytest.mark.parametrize(("reply", "said"), FAILURES)

@@ -58,6 +58,23 @@ def test_only_what_may_be_stacked_has_equal_keys() -> None:
     assert fixed == FIXED.check_inputs(tensors(a=(2, 2), b=(2,)), "m")[1]
 
 
+def test_inputs_that_are_padded_or_ragged_join_whatever_their_length() -> None:
+    def spec(name: str, *, optional: bool = False, joins_any: bool = False) -> TensorSpec:
+        return TensorSpec(name, DATATYPES["FP32"], (-1,), optional=optional, joins_any=joins_any)
+
+    both = Signature((spec("a", joins_any=True), spec("o", optional=True)), (), batched=True)
+    keys = [
+        both.check_inputs(tensors(**shapes), "m")[1]
+        for shapes in ({"a": (1, 2)}, {"a": (1, 3)}, {"a": (1, 2), "o": (1, 2)},
+                       {"a": (1, 3), "o": (1, 2)}, {"a": (1, 2), "o": (1, 3)})
+    ]  # fmt: skip
+    assert keys[0] == keys[1]
+    assert keys[2] == keys[3]
+    assert len(set(keys)) == 3
+    alone = Signature((spec("a", joins_any=True),), (), batched=True)
+    assert alone.check_inputs(tensors(a=(1, 2)), "m") == (1, None)
+
+
 @pytest.mark.parametrize(
     ("signature", "inputs", "message"),
     [

@@ -108,8 +108,11 @@ async def test_what_is_not_ready_says_so_with_503(
     [
         ("GET", "/", 404, "Not Found"),
         ("GET", "/v2/models", 404, "Not Found"),
-        ("GET", "/v2/models/warm/trace/setting", 404, "Not Found"),
-        ("POST", "/v2/models/warm/generate", 404, "Not Found"),
+        ("GET", "/v2/models/warm/trace", 404, "Not Found"),
+        ("POST", "/v2/models/warm/generate/stream", 404, "Not Found"),
+        ("GET", "/v2/models/warm/generate_stream", 405, "Method Not Allowed"),
+        ("DELETE", "/v2/logging", 405, "Method Not Allowed"),
+        ("GET", "/v2/models/absent/trace/setting", 404, "absent"),
         ("PATCH", "/nowhere", 404, "Not Found"),
         ("GET", "/v2/models/warm/infer", 405, "Method Not Allowed"),
         ("POST", "/v2/health/live", 405, "Method Not Allowed"),

@@ -6,8 +6,8 @@ import pytest
 
 from hostler.core import HostlerError
 from hostler.gateway import Config
+from hostler.gateway.address import check_address
 from hostler.gateway.http.limits import Overdue, Phase, overdue
-from hostler.gateway.http.server import check_address
 
 CONFIG = Config(header_timeout_s=2, body_timeout_s=3, keep_alive_s=5, linger_s=1)
 
@@ -43,3 +43,9 @@ def test_other_addresses_must_be_asked_for_in_words(host: str) -> None:
     with pytest.raises(HostlerError, match="allow_unauthenticated_remote"):
         check_address(Config(host=host))
     check_address(Config(host=host, allow_unauthenticated_remote=True))
+
+
+def test_clients_with_certificates_are_known() -> None:
+    check_address(Config(host="0.0.0.0", tls_certificate="a", tls_client_ca="b"))
+    with pytest.raises(HostlerError, match="tls_client_ca"):
+        check_address(Config(host="0.0.0.0", tls_certificate="a"))

@@ -48,17 +48,28 @@ def test_lanes_stay_where_they_pay_and_go_when_callers_do() -> None:
     assert wanted is LANES, "they paid before, so they are tried again at once"
 
 
-def test_lanes_that_do_not_pay_are_left_for_a_long_time() -> None:
+def test_lanes_that_do_not_pay_are_tried_again_ever_more_rarely() -> None:
+    arranger = Arranger(2, small=False)
+    now, pauses = 0.0, []
+    for _ in range(8):
+        begun = now
+        now, wanted = drive(arranger, now, seconds=400, rate=62, outstanding=8)
+        assert wanted is LANES
+        pauses.append(now - begun)
+        now = moved(arranger, now, LANES)
+        now, wanted = drive(arranger, now, seconds=5, rate=58, outstanding=8)
+        assert wanted is WIDE
+        now = moved(arranger, now, WIDE)
+    expected = [10, 20, 40, 80, 160, 300, 300]
+    assert pauses[1:] == pytest.approx(expected, abs=4)
+
+
+def test_lanes_that_do_as_well_stay() -> None:
     arranger = Arranger(2, small=False)
     now, wanted = drive(arranger, 0.0, seconds=5, rate=62, outstanding=8)
     assert wanted is LANES
     now = moved(arranger, now, LANES)
-    now, wanted = drive(arranger, now, seconds=5, rate=60, outstanding=8)
-    assert wanted is WIDE
-    now = moved(arranger, now, WIDE)
-    now, wanted = drive(arranger, now, seconds=200, rate=62, outstanding=8)
-    assert wanted is None
-    assert drive(arranger, now, seconds=200, rate=62, outstanding=8)[1] is LANES
+    assert drive(arranger, now, seconds=60, rate=61.5, outstanding=8)[1] is None
 
 
 def test_short_runs_are_not_worth_a_lane() -> None:

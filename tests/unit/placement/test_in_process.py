@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import onnx_models
+from fakes.invoke import NoInvoke
 
 from hostler.core import (
     DATATYPES,
@@ -74,7 +75,7 @@ async def start(folder: Path, count: int = 1) -> tuple[LoadedOnnx, Watcher]:
     prepared = await prepare_onnx(spec, SystemClock(), cores=2, inline_s_max=0.001)
     assert prepared.inspection.inputs is not None
     watcher = Watcher()
-    loaded = await prepared.start(replace(spec, signature=SIGNATURE), watcher)
+    loaded = await prepared.start(replace(spec, signature=SIGNATURE), watcher, NoInvoke())
     return loaded, watcher
 
 

@@ -85,6 +85,16 @@ def config_of(text):
             "dynamic_batching.priority_queue_policy",
             "3",
         ),
+        (
+            "response_cache { enable: true } sequence_batching {}",
+            "response_cache.enable",
+            "sequence_batching",
+        ),
+        (
+            "response_cache { enable: true } model_transaction_policy { decoupled: true }",
+            "response_cache.enable",
+            "model_transaction_policy.decoupled",
+        ),
         ("instance_group [ { count: -1 } ]", "instance_group[0].count", "-1"),
         ("instance_group [ {}, { count: 5000 } ]", "instance_group[1].count", "5000"),
         ("instance_group [ { gpus: 0 kind: KIND_CPU } ]", "instance_group[0].gpus", "KIND_CPU"),
@@ -174,20 +184,17 @@ def test_what_depends_on_rows_waits_until_they_are_known(text):
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("sequence_batching { max_sequence_idle_microseconds: 1 }", "sequence_batching"),
-        ("ensemble_scheduling { step [ { model_name: 'a' } ] }", "ensemble_scheduling"),
-        ("sequence_batching {}", "sequence_batching"),
-        ("model_transaction_policy { decoupled: true }", "model_transaction_policy.decoupled"),
         ("model_operations { op_library_filename: 'a.so' }", "model_operations"),
-        ("batch_input [ { kind: BATCH_ELEMENT_COUNT } ]", "batch_input"),
-        ("batch_output [ {} ]", "batch_output"),
-        ("model_repository_agents { agents [ { name: 'checksum' } ] }", "model_repository_agents"),
         (
-            "parameters { key: 'EXECUTION_ENV_PATH' value { string_value: 'env.tar.gz' } }",
-            "parameters.EXECUTION_ENV_PATH",
+            "backend: 'onnxruntime' model_transaction_policy { decoupled: true }",
+            "model_transaction_policy.decoupled: backend 'onnxruntime' gives one response",
         ),
+        (
+            "backend: 'onnxruntime' model_transaction_policy { decoupled: true }",
+            "model_transaction_policy.decoupled",
+        ),
+        ("model_repository_agents { agents [ { name: 'checksum' } ] }", "model_repository_agents"),
         (X.replace("dims", "is_shape_tensor: true dims"), "input 'x'.is_shape_tensor"),
-        (X.replace("dims", "allow_ragged_batch: true dims"), "input 'x'.allow_ragged_batch"),
         ("instance_group [ { secondary_devices {} } ]", "instance_group.secondary_devices"),
     ],
 )
@@ -202,8 +209,15 @@ def test_what_is_not_served_is_refused_by_name(text, place):
     ("text", "fields"),
     [
         ("", []),
-        ("response_cache { enable: true }", ["response_cache"]),
+        ("response_cache { enable: true }", []),
+        (
+            "response_cache { enable: true } ensemble_scheduling {"
+            " step [ { model_name: 'a' model_version: -1 } ] }",
+            ["response_cache"],
+        ),
         ("response_cache {}", []),
+        ("batch_input {}", []),
+        ("backend: 'python' batch_input {} batch_output {}", ["batch_input", "batch_output"]),
         ("optimization { eager_batching: true cuda { graphs: true } }",
          ["optimization.cuda", "optimization.eager_batching"]),
         ("instance_group [ { rate_limiter { priority: 1 } } ]", ["instance_group.rate_limiter"]),

@@ -8,7 +8,7 @@ from hostler.repository import complete
 from hostler.repository.derive import derive, normalise
 from hostler.repository.platforms import PLATFORMS
 
-ONNX, _TORCH, PYTHON = PLATFORMS
+ONNX, _TORCH, PYTHON, _ENSEMBLE = PLATFORMS
 
 
 def spec_of(text="", *, platform=ONNX, ceiling=64, auto_complete=True, labels=None) -> ModelSpec:
@@ -214,6 +214,13 @@ def test_what_auto_complete_config_returns_is_read_like_a_file():
     assert spec.config["backend"] == "python"
 
 
+@pytest.mark.parametrize("decoupled", [True, False])
+def test_auto_complete_config_may_decouple_responses(decoupled):
+    own = own_config(model_transaction_policy={"decoupled": decoupled})
+    found = complete(spec_of(platform=PYTHON), Inspection(config=own))
+    assert found.decoupled is decoupled
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "word"),
     [
@@ -221,7 +228,6 @@ def test_what_auto_complete_config_returns_is_read_like_a_file():
         ({"colour": 1}, Code.INVALID_ARGUMENT, "colour"),
         ({"backend": "onnxruntime"}, Code.INVALID_ARGUMENT, "backend"),
         ({"max_batch_size": -1}, Code.INVALID_ARGUMENT, "max_batch_size"),
-        ({"model_transaction_policy": {"decoupled": True}}, Code.UNIMPLEMENTED, "decoupled"),
         ({"input": []}, Code.INVALID_ARGUMENT, "add_input"),
     ],
 )

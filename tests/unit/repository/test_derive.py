@@ -120,6 +120,18 @@ def test_options(text, options):
     assert spec_of(text).options == options
 
 
+@pytest.mark.parametrize(
+    ("text", "decoupled"),
+    [
+        ("", False),
+        ("model_transaction_policy {}", False),
+        ('backend: "python" model_transaction_policy { decoupled: true }', True),
+    ],
+)
+def test_decoupled(text, decoupled):
+    assert spec_of(text).decoupled is decoupled
+
+
 def test_unknown_accelerators_are_refused():
     text = (
         "optimization { execution_accelerators { gpu_execution_accelerator [ { name: 'auto' } ] } }"

@@ -133,8 +133,13 @@ def test_version_policies(tmp_path, policy, served):
         (
             {"1/": "", "config.pbtxt": 'platform: "ensemble" ensemble_scheduling '
              '{ step [ { model_name: "a" } ] }'},
-            Code.UNIMPLEMENTED,
-            ["ensemble_scheduling"],
+            Code.INVALID_ARGUMENT,
+            ["ensemble_scheduling.step[0] (model 'a').input_map"],
+        ),
+        (
+            {"1/": "", "config.pbtxt": 'ensemble_scheduling { step [ { model_name: "a" } ] }'},
+            Code.INVALID_ARGUMENT,
+            ["platform", "is for platform 'ensemble'"],
         ),
         (
             {"1/": "", "config.pbtxt": 'platform: "onnxruntime_onnx" backend: "python"'},
@@ -206,10 +211,20 @@ def test_warmup_files(tmp_path):
 def test_ignored_fields_are_warned_of(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "hostler.repository"):
         package = read(
-            tmp_path, {"1/model.onnx": STUB, "config.pbtxt": "response_cache { enable: true }"}
+            tmp_path,
+            {"1/model.onnx": STUB, "config.pbtxt": 'metric_tags { key: "a" value: "b" }'},
         )
     assert package.error is None
-    assert caplog.records[0].event == {"model": "m", "fields": ["response_cache"]}
+    assert caplog.records[0].event == {"model": "m", "fields": ["metric_tags"]}
+
+
+@pytest.mark.parametrize(("enable", "cached"), [("true", True), ("false", False)])
+def test_the_response_cache_is_for_packages_that_ask_for_it(tmp_path, caplog, enable, cached):
+    config = f"response_cache {{ enable: {enable} }}"
+    with caplog.at_level(logging.WARNING, "hostler.repository"):
+        package = read(tmp_path, {"1/model.onnx": STUB, "config.pbtxt": config})
+    assert [version.cached for version in package.versions] == [cached]
+    assert not caplog.records
 
 
 def test_the_size_of_a_version_counts_its_external_data(tmp_path):

@@ -185,8 +185,26 @@ def test_a_gpu_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     if "CUDAExecutionProvider" in runtime.onnxruntime.get_available_providers():
         assert runtime.execution_providers(spec)[0] == ("CUDAExecutionProvider", {"device_id": "0"})
         return
-    with pytest.raises(HostlerError, match="CUDAExecutionProvider"):
+    with pytest.raises(HostlerError, match="CUDAExecutionProvider") as e:
         runtime.open_graph(spec, 1)
+    assert "(instance_group: kind is KIND_GPU)" in e.value.message
+    assert "set kind: KIND_CPU or KIND_AUTO in config.pbtxt or install onnxr" in e.value.message
+
+
+@pytest.mark.parametrize(
+    ("provider", "mend"),
+    [
+        ("TensorrtExecutionProvider", "config.pbtxt or install onnxruntime-gpu"),
+        ("NoSuchProvider", "leave it out of config.pbtxt"),
+    ],
+)
+def test_a_provider_asked_for_by_name_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: str, mend: str
+) -> None:
+    monkeypatch.setattr(runtime.onnxruntime, "get_available_providers", lambda: ["CPU"])
+    with pytest.raises(HostlerError, match=r"optimization\.execution_accelerators") as e:
+        runtime.execution_providers(spec_of(tmp_path / "m.onnx", execution_providers=provider))
+    assert e.value.message.endswith(mend)
 
 
 def test_a_broken_file_names_the_model(tmp_path: Path) -> None:

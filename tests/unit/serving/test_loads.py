@@ -46,6 +46,25 @@ async def test_one_who_leaves_does_not_stop_the_load() -> None:
         assert [task.cancelled() or task.result() for task in tasks] == [True, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("model 'a' cannot be loaded: no", "model 'a' cannot be loaded: no"),
+        ("model 'a:1' is odd", "model 'a:1' is odd"),
+        ("bad graph", "model 'a:1' could not be loaded: bad graph"),
+        ("model 'ab' is odd", "model 'a:1' could not be loaded: model 'ab' is odd"),
+    ],
+)
+@virtual
+async def test_a_failed_load_names_its_model_once(said: str, told: str) -> None:
+    world = World(specs("a"), control_mode="none")
+    world.placement.errors["a"] = HostlerError(Code.INVALID_ARGUMENT, said)
+    async with world:
+        with pytest.raises(HostlerError) as caught:
+            await world.use("a")
+        assert caught.value.message == told
+
+
 @virtual
 async def test_a_request_given_up_as_it_is_handed_its_model_leaves_no_pin() -> None:
     async with World(specs("a", "b"), budget=30) as world:

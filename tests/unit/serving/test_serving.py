@@ -38,7 +38,7 @@ async def test_a_model_larger_than_the_budget_does_not_keep_others_out() -> None
 
 @virtual
 async def test_mode_explicit_loads_what_it_is_told_to() -> None:
-    world = World(specs("a", "b"), control_mode="explicit", startup_models=("b", "absent"))
+    world = World(specs("a", "b"), control_mode="explicit", startup_models=("b",))
     async with world:
         assert world.placement.loaded == ["b:1"]
         assert world.states() == {"a:1": "UNAVAILABLE", "b:1": "READY"}
@@ -48,6 +48,20 @@ async def test_mode_explicit_loads_what_it_is_told_to() -> None:
         await world.serving.load("a")
         assert world.states()["a:1"] == "READY"
         await world.use("a")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("digit", r"did you mean 'digits'\?"), ("xyz", "it has 'b', 'digits'")],
+)
+@virtual
+async def test_mode_explicit_refuses_to_start_with_an_unknown_name(name: str, said: str) -> None:
+    world = World(specs("digits", "b"), control_mode="explicit", startup_models=("b", name))
+    with pytest.raises(HostlerError, match=f"--load-model .* names '{name}'.*{said}") as caught:
+        await world.serving.start()
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    assert world.placement.loaded == []
+    await world.serving.stop(0)
 
 
 @virtual

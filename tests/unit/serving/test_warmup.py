@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from hostler.core import (
     Code,
     HostlerError,
     ModelSpec,
+    SequenceControl,
+    Sequencing,
     Signature,
     TensorSpec,
     Warmup,
@@ -88,3 +91,17 @@ def test_a_file_of_the_wrong_size_is_named_with_both_sizes(tmp_path: Path) -> No
     file.write_bytes(b"12345")
     with pytest.raises(HostlerError, match=r"x.raw has 5 bytes; INT32 \[3\] takes 12"):
         build_samples(spec("INT32", batched=False, source="file", file=file))
+
+
+def test_a_model_with_sequences_gets_its_controls() -> None:
+    kinds = {"start": "START", "ready": "READY"}
+    whole = DATATYPES["INT32"]
+    controls = tuple(SequenceControl(name, kind, whole) for kind, name in kinds.items())
+    made = spec("FP32", batched=True)
+    given = WarmupInput("READY", whole, (1,), source="zero")
+    warmup = replace(made.warmup[0], inputs=(*made.warmup[0].inputs, given))
+    sequencing = Sequencing(controls=controls)
+    (sample,) = build_samples(replace(made, warmup=(warmup,), sequencing=sequencing))
+    values = {name: t.numpy().tolist() for name, t in sample.request.inputs.items()}
+    assert values == {"x": [[0] * 3] * 2, "START": [[1]] * 2, "READY": [[0]] * 2}
+    assert sample.request.rows == 2

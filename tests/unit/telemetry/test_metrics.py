@@ -27,6 +27,8 @@ def server(**fields: Any) -> ServerRow:
         "requests_in_flight": 11,
         "bodies_held_bytes": 12,
         "responses": {200: 3, 404: 1},
+        "rpcs_in_flight": 13,
+        "rpcs": {("ModelInfer", "OK"): 4},
     }
     return ServerRow(**(values | fields))
 
@@ -69,8 +71,9 @@ def test_every_metric_of_the_table_is_there_with_its_labels() -> None:
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_names_follow_the_conventions(metric: Any) -> None:
-    assert metric.name.startswith("hostler_")
-    assert metric.name.endswith("_total") == (metric.kind == "counter")
+    assert metric.name.startswith(("hostler_", "nv_"))
+    if metric.name.startswith("hostler_"):
+        assert metric.name.endswith("_total") == (metric.kind == "counter")
     assert metric.help.endswith(".") or metric.help.endswith("1.")
 
 
@@ -124,6 +127,42 @@ def test_batch_histogram() -> None:
     assert value(samples, name, model="m", version="1") == pytest.approx(0.8)
 
 
+def test_the_cache_and_the_names_that_triton_has_for_things() -> None:
+    row = model("m", requests=3)
+    stats = row.stats
+    stats.ran(8, 0.001, 0.002, 0.003)
+    stats.fail(1.0, "so")
+    stats.queue_s, stats.queue_depth = 0.5, 4
+    stats.cache_hit_count, stats.cache_hit_s = 2, 0.0000015
+    stats.cache_miss_count, stats.cache_miss_s = 5, 0.25
+    samples = scrape([row, model("other one")])
+    # The parser gives every counter the suffix that Triton's lack.
+    found = {
+        name.removesuffix("_total"): value
+        for (name, labels), value in samples.items()
+        if name.startswith(("nv_", "hostler_cache")) and ("model", "m") in labels
+    }
+    assert found == {
+        "nv_inference_request_success": 3,
+        "nv_inference_request_failure": 1,
+        "nv_inference_count": 8,
+        "nv_inference_exec_count": 1,
+        "nv_inference_request_duration_us": 6000,
+        "nv_inference_queue_duration_us": 500_000,
+        "nv_inference_compute_input_duration_us": 1000,
+        "nv_inference_compute_infer_duration_us": 2000,
+        "nv_inference_compute_output_duration_us": 3000,
+        "nv_inference_pending_request_count": 4,
+        "nv_cache_num_hits_per_model": 2,
+        "nv_cache_num_misses_per_model": 5,
+        "nv_cache_hit_duration_per_model": 2,
+        "nv_cache_miss_duration_per_model": 250_000,
+        "hostler_cache_hits": 2,
+        "hostler_cache_misses": 5,
+        "hostler_cache_seconds": 0.25,
+    }
+
+
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "é", "\ud800"])
 def test_labels_are_escaped(name: str) -> None:
     expected = name.encode("utf-8", "replace").decode()
@@ -134,6 +173,7 @@ def test_label_sets_are_bounded() -> None:
     rows = [model(f"m{index}", requests=index) for index in range(10)]
     for row in rows:
         row.stats.ran(2, 0, 0, 0)
+        row.stats.cache_hit_count = 1
     samples = scrape(rows, models_max=4)
     names = {dict(labels)["model"] for _, labels in samples if "model" in dict(labels)}
     assert names == {"m9", "m8", "m7", "other"}
@@ -142,6 +182,7 @@ def test_label_sets_are_bounded() -> None:
     assert value(samples, "hostler_request_duration_seconds_count", **rest) == 21
     assert value(samples, "hostler_batch_rows_count", **rest) == 7
     assert value(samples, "hostler_model_memory_bytes", **rest) == 700
+    assert value(samples, "nv_cache_num_hits_per_model_total", **rest) == 7
 
 
 def test_the_server_and_its_process() -> None:

@@ -31,6 +31,33 @@ def test_tensor():
         pb_utils.Tensor("t", np.zeros(1, complex))
 
 
+def test_dlpack_shares_memory_where_numpy_can():
+    array = np.arange(4, dtype=np.float32)
+    tensor = pb_utils.Tensor("t", array)
+    assert tensor.__dlpack_device__() == (1, 0)
+    shared = pb_utils.Tensor.from_dlpack("u", tensor.to_dlpack())
+    array[0] = 9
+    assert shared.as_numpy()[0] == 9
+    assert np.shares_memory(np.from_dlpack(tensor), array)
+    with pytest.raises(pb_utils.TritonModelException, match="'u': numpy cannot take this DLPack"):
+        pb_utils.Tensor.from_dlpack("u", 5)
+
+
+@pytest.mark.torch
+def test_dlpack_with_torch():
+    import torch
+
+    given = torch.arange(4, dtype=torch.int32)
+    tensor = pb_utils.Tensor.from_dlpack("t", torch.utils.dlpack.to_dlpack(given))
+    given[0] = 9
+    assert tensor.as_numpy().tolist() == [9, 1, 2, 3]
+    back = torch.from_dlpack(pb_utils.Tensor("t", np.ones(3, np.float32)))
+    capsule = torch.utils.dlpack.from_dlpack(tensor.to_dlpack())
+    assert (back.tolist(), capsule.tolist()) == ([1, 1, 1], [9, 1, 2, 3])
+    with pytest.raises(pb_utils.TritonModelException, match="'b': numpy cannot take"):
+        pb_utils.Tensor.from_dlpack("b", torch.zeros(1, dtype=torch.bfloat16))
+
+
 @pytest.mark.parametrize("writable", [True, False])
 def test_dlpack(writable):
     array = np.arange(4, dtype=np.float32)
@@ -48,8 +75,9 @@ def test_dlpack(writable):
 def test_request():
     tensor = pb_utils.Tensor("a", np.zeros(1))
     request = pb_utils.InferenceRequest(
-        "m", ["o"], [tensor], "id", 5, flags=3, timeout=7, parameters={"k": 1}
+        "id", 5, [tensor], ["o"], "m", flags=3, timeout=7, parameters={"k": 1}
     )
+    assert (request.model_name(), request.model_version()) == ("m", -1)
     assert request.inputs() == [tensor]
     assert request.requested_output_names() == ["o"]
     assert (request.request_id(), request.correlation_id()) == ("id", 5)
@@ -60,23 +88,34 @@ def test_request():
     assert pb_utils.get_input_tensor_by_name(request, "b") is None
 
 
+def test_names_that_come_out_of_a_bytes_tensor():
+    request = pb_utils.InferenceRequest(
+        b"id", inputs=[], requested_output_names=[np.bytes_(b"o")], model_name=b"m"
+    )
+    assert (request.request_id(), request.model_name()) == ("id", "m")
+    assert request.requested_output_names() == ["o"]
+
+
 @pytest.mark.parametrize(
     "call",
     [
-        lambda r: r.exec(),
-        lambda r: r.exec(decoupled=True),
-        lambda r: r.get_response_sender(),
-        lambda r: r.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE),
+        lambda: pb_utils.InferenceRequest().set_release_flags(
+            pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE
+        ),
+        lambda: pb_utils.load_model("other"),
+        lambda: pb_utils.unload_model("other", unload_dependents=True),
+        lambda: pb_utils.is_model_ready(model_name="other"),
     ],
 )
 def test_what_is_not_supported_says_so(call):
     with pytest.raises(pb_utils.TritonModelException, match="not supported"):
-        call(pb_utils.InferenceRequest())
+        call()
 
 
-async def test_async_exec_says_so_too():
-    with pytest.raises(pb_utils.TritonModelException, match="not supported"):
-        await pb_utils.InferenceRequest().async_exec()
+def test_a_request_of_ones_own_has_no_sender():
+    with pytest.raises(pb_utils.TritonModelException, match=r"execute\(\) was given"):
+        pb_utils.InferenceRequest().get_response_sender()
+    pb_utils.InferenceRequest().set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_ALL)
 
 
 def test_response():

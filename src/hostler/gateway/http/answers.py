@@ -10,6 +10,7 @@ from hostler.core import Code, HostlerError
 from hostler.protocols import oip
 
 __all__ = [
+    "BODY",
     "DISCONNECT",
     "JSON_TYPE",
     "Gone",
@@ -35,6 +36,7 @@ Reply = tuple[int, Headers, bytes]
 
 JSON_TYPE: Final = (b"content-type", b"application/json")
 CLOSE: Final = (b"connection", b"close")
+BODY: Final = "http.response.body"
 DISCONNECT: Final = "http.disconnect"
 
 

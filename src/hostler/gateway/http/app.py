@@ -12,6 +12,7 @@ from typing import Any, Final
 from hostler.core import Clock, Code, HostlerError
 from hostler.gateway.config import Config
 from hostler.gateway.http.answers import (
+    BODY,
     CLOSE,
     Gone,
     Receive,
@@ -22,10 +23,14 @@ from hostler.gateway.http.answers import (
     error_reply,
     failure_reply,
 )
+from hostler.gateway.http.regions import RegionRoutes
 from hostler.gateway.http.routes import Route, match
+from hostler.gateway.http.settings import SettingsRoutes
+from hostler.gateway.http.streams import Events, StreamReply, Streams
 from hostler.gateway.http.v2 import V2
 from hostler.gateway.ports import Serving
-from hostler.telemetry import Tracing, request_id_var
+from hostler.gateway.shared_memory import SharedMemory
+from hostler.telemetry import RuntimeSettings, Span, Tracing, request_id_var
 
 __all__ = ["HttpApplication"]
 
@@ -37,18 +42,22 @@ _TARGETS_MAX: Final = 4096
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 """Visible ASCII: goes into a header and into logs as it is."""
 
+_REMEMBERED: Final = frozenset(("infer", "infer_stream", "generate", "generate_stream"))
+
 _NO_ROUTE: Final = Route("none", ())
 
 Headers = dict[bytes, bytes]
 WithoutBody = Callable[[Route, Scope], Awaitable[Reply]]
 WithBody = Callable[[Route, Any], Awaitable[Reply]]
+InFull = Callable[[Route, Headers, Scope, Receive], Awaitable[Reply | StreamReply]]
 
 
 class HttpApplication:
     """Routes, counts and answers. `responses`: answers so far, by HTTP status.
 
-    `metrics`: the handler of GET /metrics, from whoever can gather them. `tracing`: set it to have
-    a span for each request.
+    `metrics`: the handler of GET /metrics, from whoever can gather them. `memory`: regions of
+    shared memory, as all wires see them. `settings`: of logs and traces, likewise. `tracing`: set
+    it to have a span for each request.
     """
 
     def __init__(
@@ -57,14 +66,18 @@ class HttpApplication:
         serving: Serving,
         clock: Clock,
         metrics: Callable[[], Awaitable[Reply]],
+        memory: SharedMemory,
+        settings: RuntimeSettings,
     ) -> None:
-        self.v2 = V2(config, serving, clock)
+        self.v2 = V2(config, serving, clock, memory)
         self.responses: dict[int, int] = {}
         self._metrics = metrics
         self.tracing: Tracing | None = None
         self._now = clock.now
         self._targets: dict[bytes, Route] = {}
-        v2 = self.v2
+        v2, regions = self.v2, RegionRoutes(memory)
+        streams = Streams(config, v2)
+        changing = SettingsRoutes(settings, serving, v2.bodies)
         self._without_body: dict[str, WithoutBody] = {
             "server_metadata": v2.server_metadata,
             "live": v2.live,
@@ -75,11 +88,25 @@ class HttpApplication:
             "statistics": v2.statistics,
             "table": v2.table,
             "metrics": self._scrape,
+            "memory_status": regions.status,
+            "cuda_status": regions.cuda_status,
         }
         self._with_body: dict[str, WithBody] = {
             "index": v2.index,
             "load": v2.load,
             "unload": v2.unload,
+            "memory_register": regions.register,
+            "memory_unregister": regions.unregister,
+            "cuda_register": regions.cuda_register,
+            "cuda_unregister": regions.cuda_unregister,
+        }
+
+        self._in_full: dict[str, InFull] = {
+            "generate": streams.generate,
+            "generate_stream": streams.generate_stream,
+            "infer_stream": streams.infer_stream,
+            "log_settings": changing.log,
+            "trace_settings": changing.trace,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,9 +117,9 @@ class HttpApplication:
         request_id = headers.get(b"x-request-id")
         token = None if request_id is None else self._adopt(request_id)
         start = self._now()
-        span = None if self.tracing is None else self.tracing.start(headers)
+        span = None if self.tracing is None else self._span(self.tracing, headers, scope)
         try:
-            reply = await self._reply(headers, scope, receive)
+            reply: Reply | StreamReply = await self._reply(headers, scope, receive)
         except HostlerError as error:
             reply = failure_reply(error)
         except Refusal as refusal:
@@ -102,24 +129,37 @@ class HttpApplication:
                 span.end(self._route_of(scope), 499)
             return
         except Exception:
-            # A bug of ours: opaque to the client, which gets the id under which it is logged.
-            error_id = secrets.token_hex(8)
-            event = {"error_id": error_id, "path": scope["path"]}
-            log.exception("gateway.internal_error", extra={"event": event})
-            reply = failure_reply(HostlerError(Code.INTERNAL, f"internal error, id {error_id}"))
+            bug = _Bug(scope)
+            log.exception("gateway.internal_error", extra=bug.extra)
+            reply = failure_reply(HostlerError(Code.INTERNAL, bug.message))
         status, fields, body = reply
-        lines = [*fields, (b"content-length", b"%d" % len(body))]
+        lines = [*fields]
+        if not isinstance(body, Events):
+            lines.append((b"content-length", b"%d" % len(body)))
         if token is not None and request_id is not None:
             lines.append((b"x-request-id", request_id))
         self.responses[status] = self.responses.get(status, 0) + 1
         await send({"type": "http.response.start", "status": status, "headers": lines})
-        await send({"type": "http.response.body", "body": body})
+        if isinstance(body, Events):
+            await self._write(body, scope, send)
+        else:
+            await send({"type": BODY, "body": body})
         if span is not None:
             span.end(self._route_of(scope), status)
         if log.isEnabledFor(logging.DEBUG):
             self._log(scope, status, self._now() - start)
 
-    async def _reply(self, headers: Headers, scope: Scope, receive: Receive) -> Reply:
+    async def _write(self, events: Events, scope: Scope, send: Send) -> None:
+        try:
+            await events.write(send)
+        except Exception:
+            bug = _Bug(scope)
+            log.exception("gateway.internal_error", extra=bug.extra)
+            await events.end(send, bug.message)
+        finally:
+            events.close()
+
+    async def _reply(self, headers: Headers, scope: Scope, receive: Receive) -> Reply | StreamReply:
         raw_path = scope.get("raw_path") or scope["path"].encode()
         route = self._targets.get(raw_path)
         if route is None:
@@ -134,14 +174,17 @@ class HttpApplication:
         if route.bad_version:
             raise HostlerError(
                 Code.NOT_FOUND,
-                f"Request for unknown model: '{route.model}' version "
-                f"'{route.bad_version[:64]}' is not found; versions are whole numbers",
+                f"Request for unknown model: '{route.model}': failed to get model version from "
+                f"specified version string '{route.bad_version[:64]}'; versions are whole numbers",
             )
         if route.action == "infer":
             return await self.v2.infer(route, headers, scope, receive)
         without_body = self._without_body.get(route.action)
         if without_body is not None:
             return await without_body(route, scope)
+        in_full = self._in_full.get(route.action)
+        if in_full is not None:
+            return await in_full(route, headers, scope, receive)
         body = await self.v2.bodies.read(receive, headers)
         try:
             return await self._with_body[route.action](route, body)
@@ -150,11 +193,16 @@ class HttpApplication:
 
     def _find(self, raw_path: bytes) -> Route:
         route = match(raw_path) or _NO_ROUTE
-        if route.action == "infer" and not route.bad_version:
+        if route.action in _REMEMBERED and not route.bad_version:
             if len(self._targets) >= _TARGETS_MAX:
                 self._targets.clear()
             self._targets[raw_path] = route
         return route
+
+    def _span(self, tracing: Tracing, headers: Headers, scope: Scope) -> Span | None:
+        # Only models with trace settings of their own make it worth to know which is asked.
+        model = self._route_of(scope).model if tracing.sampler.by_model else ""
+        return tracing.start(headers, model)
 
     def _route_of(self, scope: Scope) -> Route:
         return match(scope.get("raw_path") or scope["path"].encode()) or _NO_ROUTE
@@ -180,3 +228,12 @@ class HttpApplication:
                 }
             },
         )
+
+
+class _Bug:
+    """A bug of ours: the client gets only the id under which it is logged."""
+
+    def __init__(self, scope: Scope) -> None:
+        error_id = secrets.token_hex(8)
+        self.message = f"internal error, id {error_id}"
+        self.extra = {"event": {"error_id": error_id, "path": scope["path"]}}

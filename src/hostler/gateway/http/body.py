@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from hostler.core import Code, HostlerError
+from hostler.gateway.held import Held
 from hostler.gateway.http.answers import DISCONNECT, Gone, Receive
 from hostler.protocols import oip
 
@@ -18,15 +18,10 @@ OFF_LOOP_BYTES: Final = 1024 * 1024
 """From this size on, compression runs in a thread: zlib takes some 10 ms for a MiB."""
 
 
-class Bodies:
-    """`held_bytes`: bodies between reading and answer. Loop thread only."""
+class Bodies(Held):
+    """Bodies over HTTP. `held_bytes`: between reading and answer. Loop thread only."""
 
-    __slots__ = ("body_bytes_max", "held_bytes", "held_bytes_max")
-
-    def __init__(self, body_bytes_max: int, held_bytes_max: int) -> None:
-        self.body_bytes_max = body_bytes_max
-        self.held_bytes_max = held_bytes_max
-        self.held_bytes = 0
+    __slots__ = ()
 
     async def read(self, receive: Receive, headers: Mapping[bytes, bytes]) -> Body:
         """The whole body, decompressed; held until the caller gives it to `release`.
@@ -37,7 +32,7 @@ class Bodies:
         """
         announced = headers.get(b"content-length")
         if announced is not None:
-            self._check(int(announced))
+            self.check(int(announced))
         message = await receive()
         if message["type"] == DISCONNECT:
             raise Gone
@@ -47,7 +42,7 @@ class Bodies:
         else:
             size = len(body)
             if announced is None and size:
-                self._check(size)
+                self.check(size)
             self.held_bytes += size
         encoding = headers.get(b"content-encoding")
         if encoding is None:
@@ -65,7 +60,7 @@ class Bodies:
         try:
             piece, more = first, True
             while True:
-                self._check(len(piece), len(buffer))
+                self.check(len(piece), len(buffer))
                 self.held_bytes += len(piece)
                 buffer += piece
                 if not more:
@@ -91,18 +86,3 @@ class Bodies:
             self.held_bytes -= len(body)
         self.held_bytes += len(plain)
         return plain
-
-    def _check(self, size: int, before: int = 0) -> None:
-        if before + size > self.body_bytes_max:
-            raise HostlerError(
-                Code.PAYLOAD_TOO_LARGE,
-                f"the body of {before + size} bytes or more exceeds the limit of "
-                f"{self.body_bytes_max}; send less at a time or raise gateway.body_bytes_max",
-            )
-        if self.held_bytes + size > self.held_bytes_max:
-            raise HostlerError(
-                Code.UNAVAILABLE,
-                f"{self.held_bytes} bytes of request bodies are held, and {size} more exceed the "
-                f"limit of {self.held_bytes_max} (gateway.bodies_bytes_max); try again later",
-                retry_after_s=1.0,
-            )

@@ -185,6 +185,8 @@ class Edge(HttpToolsProtocol):
         """The client sends no more: it has gone, or waits for its answer and nothing else."""
         if self.phase is Phase.CLOSING or self.current is None or self.incoming is not None:
             return False
+        if self.scheme == "https":
+            return False  # TLS knows no half-closed connection: whoever says goodbye has gone
         self.deaf = True
         self.half_closed = self.loop.call_later(self.settings.half_close_s, self._give_up)
         return True

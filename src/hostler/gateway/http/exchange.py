@@ -1,8 +1,8 @@
 """One request and its answer on a connection: the `receive` and `send` of an ASGI call.
 
-Answers are whole: a start, then one or more pieces of a body. The head goes out together with the
-first piece, in one write. An answer without a Content-Length ends with its connection
-(RFC 9112, 6.3, rule 8).
+An answer is a start, then one or more pieces of a body. The head goes out together with the first
+piece, in one write. Pieces of an answer without a Content-Length are chunks (RFC 9112, 7.1); for a
+client that knows none (HTTP/1.0) such an answer ends with its connection (6.3, rule 8).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode())
     for status in http.HTTPStatus
 }
+_CHUNKED: Final = (b"transfer-encoding", b"chunked")
 _CLOSE_LINE: Final = b"connection: close\r\n"
 _KEEP_ALIVE_LINE: Final = b"connection: keep-alive\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -77,7 +78,8 @@ class Exchange:
     `context`: set it to have its `cancel()` called when the client goes away, and clear it when
     the work is done. `persistent`: the client lets the connection live on. `expects`: it waits for
     `100 Continue`. `complete`: the request has been received to its end. `gone`: nobody will read
-    the answer. `finished`: the answer has been written.
+    the answer. `streaming`: None until the head of an answer has been written whose body comes in
+    several pieces; then whether these are chunks. `finished`: the answer has been written.
     """
 
     __slots__ = (
@@ -95,6 +97,7 @@ class Exchange:
         "refusal",
         "scope",
         "start",
+        "streaming",
         "task",
         "waiter",
     )
@@ -117,6 +120,7 @@ class Exchange:
         self.finished = False
         self.closing = False
         self.start: Message | None = None
+        self.streaming: bool | None = None
         self.waiter: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -125,7 +129,7 @@ class Exchange:
         try:
             await self.app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
-            if not self.connection.flow.write_paused:
+            if self.streaming is None and not self.stuck:
                 await answer_error(self.send, 503, "the server stopped before it could answer")
             raise
         except Exception:
@@ -148,6 +152,11 @@ class Exchange:
         self.wake()
         if self.context is not None:
             self.context.cancel()
+
+    @property
+    def stuck(self) -> bool:
+        """The client has not read enough for more to be written without waiting for it."""
+        return self.connection.flow.write_paused
 
     def refuse(self, refusal: Refusal) -> None:
         """Have `receive` raise this in place of the rest of the body."""
@@ -196,7 +205,9 @@ class Exchange:
                 return
         more = message.get("more_body", False)
         piece = b"" if self.scope["method"] == "HEAD" else message.get("body", b"")
-        if self.start is not None:
+        if more or self.streaming is not None:
+            piece = self._streamed(piece, more)
+        elif self.start is not None:
             piece = self._head(self.start) + piece
             self.start = None
         if piece:
@@ -205,10 +216,36 @@ class Exchange:
             self.finished = True
             connection.answered(self)
 
-    def _head(self, start: Message) -> bytes:
-        """Status line and headers. Raises: ValueError for a header that holds a line break."""
+    def aside(self, piece: bytes) -> None:
+        """Write a piece of a body between others, unless something still waits to be read."""
+        begun = self.streaming is not None and not (self.gone or self.finished)
+        transport = self.connection.transport
+        if begun and not transport.get_write_buffer_size():
+            transport.write(_chunk(piece, True) if self.streaming else piece)
+
+    def _streamed(self, piece: bytes, more: bool) -> bytes:
+        """What is written for one of several pieces of a body."""
+        head = b""
+        if self.start is not None:
+            start, scope = self.start, self.scope
+            sized = any(name == b"content-length" for name, _ in start["headers"])
+            # RFC 9112, 6.1: not to a client of HTTP/1.0; 6.3, rule 1: HEAD has no body to end.
+            chunked = not sized and scope["http_version"] == "1.1" and scope["method"] != "HEAD"
+            if chunked:
+                start = {**start, "headers": [*start["headers"], _CHUNKED]}
+            head = self._head(start, sized=chunked)
+            self.start, self.streaming = None, chunked
+        if not more and self.connection.state.draining:
+            self.closing = self.closing or not self.connection.queue
+        return head + (_chunk(piece, more) if self.streaming else piece)
+
+    def _head(self, start: Message, *, sized: bool = False) -> bytes:
+        """Status line and headers; `sized`: the body says itself where it ends.
+
+        Raises: ValueError for a header that holds a line break.
+        """
         lines = [_STATUS_LINES[start["status"]]]
-        sized = closed = False
+        closed = False
         for name, value in start["headers"]:
             lines.append(b"%b: %b\r\n" % (name, value))
             if name == b"content-length":
@@ -230,3 +267,9 @@ class Exchange:
         if head.count(b"\n") != count or head.count(b"\r") != count:
             raise ValueError("a header of this answer holds a line break")
         return head
+
+
+def _chunk(piece: bytes, more: bool) -> bytes:
+    """A piece as a chunk, none if it is empty, and the last chunk where it ends the body."""
+    chunk = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
+    return chunk if more else chunk + b"0\r\n\r\n"

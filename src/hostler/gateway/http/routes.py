@@ -17,6 +17,7 @@ __all__ = ["Route", "match"]
 
 GET: Final = ("GET", "HEAD")
 POST: Final = ("POST",)
+GET_AND_POST: Final = (*GET, *POST)
 _VERSION_DIGITS_MAX: Final = 18  # fits 63 bits, as versions do
 
 
@@ -24,8 +25,8 @@ _VERSION_DIGITS_MAX: Final = 18  # fits 63 bits, as versions do
 class Route:
     """What a path means.
 
-    `action`: a name in the application's table. `model`: unquoted. `version`: None for the
-    default. `bad_version`: what stands in the place of a version and is no number; no such
+    `action`: a name in the application's table. `model`, `region`: unquoted. `version`: None for
+    the default. `bad_version`: what stands in the place of a version and is no number; no such
     version exists.
     """
 
@@ -34,6 +35,7 @@ class Route:
     model: str = ""
     version: int | None = None
     bad_version: str = ""
+    region: str = ""
 
 
 _FIXED: Final[dict[tuple[str, ...], Route]] = {
@@ -43,6 +45,8 @@ _FIXED: Final[dict[tuple[str, ...], Route]] = {
     ("v2", "models", "stats"): Route("statistics", GET),
     ("v2", "repository", "index"): Route("index", POST),
     ("v2", "hostler", "models"): Route("table", GET),
+    ("v2", "logging"): Route("log_settings", GET_AND_POST),
+    ("v2", "trace", "setting"): Route("trace_settings", GET_AND_POST),
     ("metrics",): Route("metrics", GET),
 }
 
@@ -52,9 +56,23 @@ _OF_MODEL: Final[dict[tuple[str, ...], tuple[str, tuple[str, ...]]]] = {
     ("config",): ("config", GET),
     ("stats",): ("statistics", GET),
     ("infer",): ("infer", POST),
+    ("infer_stream",): ("infer_stream", POST),
+    ("generate",): ("generate", POST),
+    ("generate_stream",): ("generate_stream", POST),
+    ("trace", "setting"): ("trace_settings", GET_AND_POST),
 }
 
 _OF_REPOSITORY: Final[dict[tuple[str, ...], str]] = {("load",): "load", ("unload",): "unload"}
+
+
+_OF_MEMORY: Final[dict[tuple[str, str], tuple[str, tuple[str, ...]]]] = {
+    ("systemsharedmemory", "status"): ("memory_status", GET),
+    ("systemsharedmemory", "register"): ("memory_register", POST),
+    ("systemsharedmemory", "unregister"): ("memory_unregister", POST),
+    ("cudasharedmemory", "status"): ("cuda_status", GET),
+    ("cudasharedmemory", "register"): ("cuda_register", POST),
+    ("cudasharedmemory", "unregister"): ("cuda_unregister", POST),
+}
 
 
 def match(raw_path: bytes) -> Route | None:
@@ -70,6 +88,8 @@ def match(raw_path: bytes) -> Route | None:
         return _match_model(segments[2], segments[3:])
     if segments[:2] == ("v2", "repository"):
         return _match_repository(segments[2:])
+    if segments[:2] in (("v2", "systemsharedmemory"), ("v2", "cudasharedmemory")):
+        return _match_memory(segments[1], segments[2:])
     return None
 
 
@@ -97,3 +117,15 @@ def _match_repository(rest: tuple[str, ...]) -> Route | None:
     if action is None or rest[0] != "models" or not rest[1]:
         return None
     return Route(action, POST, rest[1])
+
+
+def _match_memory(kind: str, rest: tuple[str, ...]) -> Route | None:
+    region = ""
+    if rest[:1] == ("region",) and len(rest) > 1:
+        region, rest = rest[1], rest[2:]
+        if not region:
+            return None
+    found = _OF_MEMORY.get((kind, rest[0])) if len(rest) == 1 else None
+    if found is None or (rest == ("register",) and not region):
+        return None
+    return Route(*found, region=region)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import functools
-import ipaddress
 import logging
-import socket
 from typing import Final
 
 from uvicorn import Config as UvicornConfig
 
 import hostler
-from hostler.core import Clock, Code, HostlerError, SystemClock
+from hostler.core import Clock, CustomMetrics, SystemClock
+from hostler.gateway.address import cannot_listen, check_address
 from hostler.gateway.config import Config
 from hostler.gateway.http.answers import Reply
 from hostler.gateway.http.app import HttpApplication
 from hostler.gateway.http.edge import Edge, EdgeState
 from hostler.gateway.ports import Serving
+from hostler.gateway.shared import Shared
+from hostler.gateway.shared_memory import shared_memory_of
+from hostler.gateway.tls import read_tls
 from hostler.telemetry import (
     METRICS_CONTENT_TYPE,
     ModelRow,
+    RuntimeSettings,
     ServerRow,
     render_metrics,
     start_tracing,
@@ -42,7 +44,8 @@ class HttpGateway:
     """HTTP/1.1 for the V2 API and metrics, in the loop that calls `start`.
 
     `application`: the ASGI callable, usable without a socket. `telemetry`: whether to trace, and
-    how many models have metrics of their own.
+    how many models have metrics of their own. `custom_metrics`: what models count themselves, to be
+    shown with the server's own. `shared`: what it has in common with other wires, for them.
     """
 
     def __init__(
@@ -52,9 +55,24 @@ class HttpGateway:
         telemetry: TelemetryConfig | None = None,
         *,
         clock: Clock | None = None,
+        settings: RuntimeSettings | None = None,
+        custom_metrics: CustomMetrics | None = None,
     ) -> None:
+        self._custom_metrics = custom_metrics
         self._telemetry = telemetry or TelemetryConfig()
-        self.application = HttpApplication(config, serving, clock or SystemClock(), self._scrape)
+        self._settings = settings or RuntimeSettings(self._telemetry)
+        memory = shared_memory_of(config)
+        self.application = HttpApplication(
+            config,
+            serving,
+            clock or SystemClock(),
+            self._scrape,
+            memory,
+            self._settings,
+        )
+        self.shared = Shared(
+            self.application.v2.bodies, memory, self._settings, name=config.server_name
+        )
         self._config = config
         self._serving = serving
         self._state = EdgeState(config)
@@ -69,15 +87,25 @@ class HttpGateway:
             raise RuntimeError("the gateway has not been started")
         return self._address
 
+    @property
+    def url(self) -> str:
+        """Where to ask it."""
+        host, port = self.address
+        scheme = "https" if self._config.tls_certificate else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
     async def start(self) -> None:
         """Listen.
 
         Raises: PERMISSION_DENIED for an address beyond loopback without the setting that allows
-        it; UNAVAILABLE if the address cannot be had, or tracing is wanted and not installed.
+        it; UNAVAILABLE if the address cannot be had, or tracing is wanted and not installed;
+        INVALID_ARGUMENT for certificates that cannot be used.
         """
         config = self._config
         check_address(config)
-        self.application.tracing = start_tracing(self._telemetry)
+        tls = read_tls(config)
+        tracing = start_tracing(self._telemetry, sampler=self._settings.sampler)
+        self.application.tracing = self.shared.tracing = tracing
         wire = UvicornConfig(
             self.application,
             http=Edge,
@@ -96,10 +124,15 @@ class HttpGateway:
         connect = functools.partial(Edge, wire, self._state, {}, loop)
         try:
             self._server = await loop.create_server(
-                connect, config.host, config.port, backlog=config.backlog_max
+                connect,
+                config.host,
+                config.port,
+                backlog=config.backlog_max,
+                ssl=None if tls is None else tls.context,
+                ssl_handshake_timeout=None if tls is None else config.tls_handshake_timeout_s,
             )
         except OSError as error:
-            raise _cannot_listen(config, error) from None
+            raise cannot_listen(config.host, config.port, error, "gateway.port") from None
         host, port = self._server.sockets[0].getsockname()[:2]
         self._address = (host, port)
         self._sweep()
@@ -138,6 +171,7 @@ class HttpGateway:
             if self._sweeper is not None:
                 self._sweeper.cancel()
         tracing, self.application.tracing = self.application.tracing, None
+        self.shared.tracing = None
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
         log.info("gateway.stopped", extra={"event": {}})
@@ -173,38 +207,10 @@ class HttpGateway:
             requests_in_flight=len(state.exchanges),
             bodies_held_bytes=self.application.v2.bodies.held_bytes,
             responses=dict(self.application.responses),
+            rpcs_in_flight=self.shared.rpcs.in_flight,
+            rpcs=dict(self.shared.rpcs.responses),
         )
         limit = self._telemetry.metrics_models_max
-        body = await asyncio.to_thread(render_metrics, models, server, limit)
+        custom = self._custom_metrics
+        body = await asyncio.to_thread(render_metrics, models, server, limit, custom)
         return 200, ((b"content-type", METRICS_CONTENT_TYPE),), body
-
-
-def check_address(config: Config) -> None:
-    """Raises: PERMISSION_DENIED for listening beyond loopback unless that is allowed in words."""
-    if config.allow_unauthenticated_remote or _is_loopback(config.host):
-        return
-    raise HostlerError(
-        Code.PERMISSION_DENIED,
-        f"{config.host} can be reached from other machines, and nobody is authenticated: listen "
-        "on 127.0.0.1, or set gateway.allow_unauthenticated_remote to say that this is wanted",
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _cannot_listen(config: Config, error: OSError) -> HostlerError:
-    where = f"{config.host}:{config.port}"
-    if error.errno == errno.EADDRINUSE:
-        reason = "the port is in use; stop what listens there or choose another (gateway.port)"
-    elif error.errno in (errno.EACCES, errno.EPERM):
-        reason = "this user may not; choose a port from 1024 up (gateway.port)"
-    elif isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        reason = "this machine has no such address; mend gateway.host"
-    else:
-        reason = error.strerror or str(error)
-    return HostlerError(Code.UNAVAILABLE, f"cannot listen on {where}: {reason}")

@@ -12,12 +12,14 @@ from typing import Any, Final
 import orjson
 
 import hostler
-from hostler.core import NEVER, Clock, Context
+from hostler.core import NEVER, Clock, Code, Context, HostlerError
 from hostler.gateway.config import Config
 from hostler.gateway.http.answers import JSON_TYPE, Gone, Receive, Reply, Scope
 from hostler.gateway.http.body import OFF_LOOP_BYTES, Bodies, Body
 from hostler.gateway.http.routes import Route
 from hostler.gateway.ports import Live, Serving, Status
+from hostler.gateway.shared_memory import SharedMemory
+from hostler.gateway.statistics import OFF_LOOP_ROWS, statistics_rows
 from hostler.protocols import oip
 from hostler.repository import Override
 
@@ -26,18 +28,24 @@ __all__ = ["V2"]
 _BINARY_TYPE: Final = (b"content-type", b"application/octet-stream")
 _JSON_HEADERS: Final = (JSON_TYPE,)
 _VARY: Final = (b"vary", b"accept-encoding")
-_CHUNK: Final = 32
 
 
 class V2:
-    """The handlers; `bodies` counts what they hold."""
+    """The handlers; `bodies` counts what they hold. `memory`: regions of shared memory.
 
-    def __init__(self, config: Config, serving: Serving, clock: Clock) -> None:
+    `regions`: those that requests may name, or None where shared memory is not offered.
+    """
+
+    def __init__(
+        self, config: Config, serving: Serving, clock: Clock, memory: SharedMemory
+    ) -> None:
         self.bodies = Bodies(config.body_bytes_max, config.bodies_bytes_max)
         self._serving = serving
+        self.regions = memory if memory.offered else None
         self._now = clock.now
         self._timeout_s = config.request_timeout_s or NEVER
         self._compress_bytes_min = config.compress_bytes_min
+        self._server_name = config.server_name
 
     async def infer(
         self, route: Route, headers: Mapping[bytes, bytes], scope: Scope, receive: Receive
@@ -50,14 +58,16 @@ class V2:
         try:
             live = self._serving.live(route.model, route.version)
             if live is None:
-                live = await self._acquire(route, exchange, deadline)
+                live = await self.acquire(route, exchange, deadline)
             else:
                 live.pin()
             try:
+                if live.spec.decoupled:
+                    raise _decoupled(live.name)
                 signature = live.signature
                 size = headers.get(b"inference-header-content-length")
                 json_size = None if size is None else oip.parse_json_size(size, len(body))
-                request = oip.decode_request(body, json_size, signature)
+                request = oip.decode_request(body, json_size, signature, self.regions)
                 context = request.context
                 context.deadline = deadline
                 if exchange is not None:
@@ -81,7 +91,12 @@ class V2:
 
     async def server_metadata(self, route: Route, scope: Scope) -> Reply:
         """GET /v2."""
-        return 200, _JSON_HEADERS, oip.server_metadata(hostler.__version__)
+        promised = oip.extensions(shared_memory=self.regions is not None)
+        return (
+            200,
+            _JSON_HEADERS,
+            oip.server_metadata(hostler.__version__, promised, self._server_name),
+        )
 
     async def live(self, route: Route, scope: Scope) -> Reply:
         """GET /v2/health/live."""
@@ -104,7 +119,7 @@ class V2:
 
     async def metadata(self, route: Route, scope: Scope) -> Reply:
         """GET /v2/models/{model}[/versions/{version}]; loads the model if need be."""
-        live = await self._acquire(route, scope.get("hostler.exchange"), self._deadline())
+        live = await self.acquire(route, scope.get("hostler.exchange"), self.deadline())
         try:
             versions = self._serving.versions(route.model)
             return 200, _JSON_HEADERS, oip.model_metadata(live.spec, versions)
@@ -113,7 +128,7 @@ class V2:
 
     async def config(self, route: Route, scope: Scope) -> Reply:
         """GET …/config; loads the model if need be, since only then all of it is known."""
-        live = await self._acquire(route, scope.get("hostler.exchange"), self._deadline())
+        live = await self.acquire(route, scope.get("hostler.exchange"), self.deadline())
         try:
             return 200, _JSON_HEADERS, oip.model_configuration(live.spec)
         finally:
@@ -121,17 +136,8 @@ class V2:
 
     async def statistics(self, route: Route, scope: Scope) -> Reply:
         """GET /v2/models/stats and …/stats: of versions that are ready or have been asked."""
-        if route.model:
-            self._serving.model_ready(route.model, route.version)  # raises for an unknown one
-        rows = [
-            (row.name, row.version, row.stats)
-            for row in self._serving.index()
-            if row.version
-            and (not route.model or row.name == route.model)
-            and route.version in (None, row.version)
-            and (row.state == "READY" or row.stats.success_count or row.stats.fail_count)
-        ]
-        if len(rows) <= _CHUNK:
+        rows = statistics_rows(self._serving, route.model, route.version)
+        if len(rows) <= OFF_LOOP_ROWS:
             return 200, _JSON_HEADERS, oip.model_statistics(rows)
         return 200, _JSON_HEADERS, await asyncio.to_thread(oip.model_statistics, rows)
 
@@ -168,10 +174,11 @@ class V2:
         await self._serving.unload(route.model, unload_dependents=dependents)
         return 200, _JSON_HEADERS, b""
 
-    def _deadline(self) -> float:
+    def deadline(self) -> float:
+        """Until when a request that came now may wait to be run."""
         return self._now() + self._timeout_s
 
-    async def _acquire(self, route: Route, exchange: Any, deadline: float) -> Live:
+    async def acquire(self, route: Route, exchange: Any, deadline: float) -> Live:
         """A pinned model; a client that leaves meanwhile cancels its wait, not the load."""
         context = Context(deadline=deadline)
         if exchange is None:
@@ -204,6 +211,16 @@ class V2:
         return 200, headers, await asyncio.to_thread(oip.content.compress, [body], encoding)
 
 
+def _decoupled(model: str) -> HostlerError:
+    # Source: Triton `http_server.cc`, CheckTransactionPolicy.
+    return HostlerError(
+        Code.UNIMPLEMENTED,
+        "HTTP end point doesn't support models with decoupled transaction policy: "
+        f"POST to /v2/models/{model}/infer_stream (any number of responses, as server-sent events) "
+        "or generate_stream, or use ModelStreamInfer of gRPC",
+    )
+
+
 def _table_row(row: Status) -> dict[str, object]:
     stats = row.stats
     return {
@@ -214,6 +231,7 @@ def _table_row(row: Status) -> dict[str, object]:
         "loaded": row.loaded,
         "runtime": row.runtime,
         "footprint_bytes": row.footprint_bytes,
+        "busy": row.busy,
         "success_count": stats.success_count,
         "fail_count": stats.fail_count,
         "rejected": stats.rejected,

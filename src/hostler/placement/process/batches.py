@@ -27,7 +27,17 @@ from hostler.core import (
 from hostler.placement.process.allocator import aligned
 from hostler.placement.process.arena import Arena, Region
 
-__all__ = ["Form", "OutputEstimate", "Packed", "pack", "split_rows", "unpack"]
+__all__ = [
+    "Form",
+    "OutputEstimate",
+    "Packed",
+    "pack",
+    "pack_outputs",
+    "split_rows",
+    "unpack",
+    "unpack_inputs",
+    "unpack_one",
+]
 
 IN_BODY, IN_ARENA = 0, 1
 BODY_ALIGN, ARENA_ALIGN = 16, 64
@@ -69,12 +79,16 @@ class OutputEstimate:
 
 
 class Form:
-    """How a worker wants its batches. `stacked`: one tensor per input for the whole batch."""
+    """How a worker wants its batches. `stacked`: one tensor per input for the whole batch.
 
-    __slots__ = ("estimate", "inline_bytes_max", "stacked")
+    `streamed`: outputs come in messages of their own, so no space is granted to them.
+    """
+
+    __slots__ = ("estimate", "inline_bytes_max", "stacked", "streamed")
 
     def __init__(self, spec: ModelSpec, *, stacked: bool, inline_bytes_max: int) -> None:
         self.stacked = stacked
+        self.streamed = spec.decoupled
         self.inline_bytes_max = inline_bytes_max
         self.estimate = OutputEstimate(spec)
 
@@ -159,7 +173,8 @@ def pack(requests: Sequence[InferRequest], run: int, form: Form, arena: Arena) -
     size = sum([aligned(tensor.size, ARENA_ALIGN) for tensor in placed])
     rows = sum([request.rows for request in requests])
     grant = form.estimate.want(rows, 1 if form.stacked else len(requests))
-    grant = grant if grant > form.inline_bytes_max else 0
+    if grant <= form.inline_bytes_max or form.streamed:
+        grant = 0
     if size <= form.inline_bytes_max:
         _place_in_body(packed, placed)
         size = 0
@@ -225,22 +240,43 @@ def _place_in_arena(packed: Packed, placed: Sequence[_Placed], region: Region) -
 
 def unpack(
     header: dict[str, Any], body: memoryview, region: Region | None, *, in_place: bool
-) -> list[InferResponse | HostlerError]:
-    """The responses of a `result` message.
+) -> list[InferResponse | HostlerError | None]:
+    """The responses of a `result` message, None for each that comes in messages of its own.
 
     Tensors in the arena stay there, holding `region` until the last view of them is gone, where
     `in_place`; else they are copied. Raises: ValueError, KeyError, TypeError for a malformed one.
     """
     memory = _Memory(body, region, in_place=in_place)
-    results: list[InferResponse | HostlerError] = []
-    for result in header["results"]:
-        error = result.get("error")
-        if error is not None:
-            results.append(HostlerError(Code(error[0]), error[1]))
-            continue
-        outputs = [_tensor(description, memory) for description in result["outputs"]]
-        results.append(InferResponse(outputs, result["parameters"]))
-    return results
+    return [None if result is None else _response(result, memory) for result in header["results"]]
+
+
+def unpack_one(header: dict[str, Any], body: memoryview) -> InferResponse | HostlerError | None:
+    """The response in a message of its own, None where it has none. Raises as `unpack`."""
+    if "outputs" not in header and "error" not in header:
+        return None
+    return _response(header, _Memory(body, None, in_place=True))
+
+
+def unpack_inputs(described: Sequence[list[Any]], body: memoryview) -> dict[str, Tensor]:
+    """Tensors that a worker sends to another model, by name. Raises as `unpack`."""
+    memory = _Memory(body, None, in_place=True)
+    return {description[0]: _tensor(description, memory) for description in described}
+
+
+def pack_outputs(outputs: Sequence[Tensor]) -> tuple[list[list[Any]], list[Any]]:
+    """Tensors for a worker: their descriptions, and the parts of the frame's body."""
+    packed = Packed()
+    placed = [_Placed([tensor]) for tensor in outputs]
+    _place_in_body(packed, placed)
+    return [tensor.description for tensor in placed], packed.body
+
+
+def _response(result: dict[str, Any], memory: _Memory) -> InferResponse | HostlerError:
+    error = result.get("error")
+    if error is not None:
+        return HostlerError(Code(error[0]), error[1])
+    outputs = [_tensor(description, memory) for description in result["outputs"]]
+    return InferResponse(outputs, result["parameters"])
 
 
 class _Memory:

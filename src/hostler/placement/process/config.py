@@ -61,12 +61,57 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     execute_timeout_s: Annotated[
         float,
         msgspec.Meta(
-            description="Longest time for one run; a worker that takes longer is killed and "
-            "replaced. 0 for none. A model's parameter of the same name overrides it.",
+            description="Longest time for one run, and for one that streams between two of its "
+            "responses; a worker that takes longer is killed and replaced. 0 for none. A model's "
+            "parameter of the same name overrides it.",
             ge=0,
             extra={"unit": "s"},
         ),
     ] = 60.0
+    stream_responses_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Responses of one stream that a worker may be ahead of its reader, and the "
+            "server of a worker that reads another model's; then whoever sends waits.",
+            ge=1,
+            extra={"unit": "count"},
+        ),
+    ] = 16
+    stream_bytes_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="The same in bytes of tensors; one response may pass it.",
+            ge=1,
+            extra={"unit": "bytes"},
+        ),
+    ] = 4 << 20
+    open_requests_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Requests that one worker may be answering bit by bit after its execute() "
+            "has returned; with more it gets no new batch.",
+            ge=1,
+            extra={"unit": "count"},
+        ),
+    ] = 256
+    calls_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Calls to other models that one worker may have open; more are refused.",
+            ge=1,
+            extra={"unit": "count"},
+        ),
+    ] = 256
+    call_timeout_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="Longest time for a call from one model to another, where the request in "
+            "whose behalf it is made has no earlier deadline. While a call is open, execute() of "
+            "the caller is not measured by execute_timeout_s. 0 for none.",
+            ge=0,
+            extra={"unit": "s"},
+        ),
+    ] = 600.0
     deadline_grace_s: Annotated[
         float,
         msgspec.Meta(

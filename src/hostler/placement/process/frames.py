@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-__all__ = ["BadFrame", "Frame", "FrameDecoder", "encode"]
+__all__ = ["BadFrame", "Frame", "FrameDecoder", "encode", "encode_head"]
 
 MAGIC = 0x52545348
 PREFIX = struct.Struct("<IIQ")
@@ -47,6 +47,13 @@ def encode(header: object, body: Sequence[bytes | memoryview] = ()) -> bytes:
     body_size = sum([len(part) for part in body])
     prefix = PREFIX.pack(MAGIC, padded_size, body_size)
     return b"".join([prefix, text.ljust(padded_size), *body])
+
+
+def encode_head(header: object, body_bytes: int) -> bytes:
+    """A frame up to its body, which is sent after it as it lies."""
+    text = _encode_json(header)
+    padded_size = -(-len(text) // ALIGN) * ALIGN
+    return PREFIX.pack(MAGIC, padded_size, body_bytes) + text.ljust(padded_size)
 
 
 class FrameDecoder:

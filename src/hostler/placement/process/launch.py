@@ -41,6 +41,7 @@ class Launched:
 def environment(python: str, threads: int) -> dict[str, str]:
     """All variables that a worker gets; the server's own (its secrets too) stay here."""
     user = pwd.getpwuid(os.getuid())
+    own = python == sys.executable
     folders = [os.path.dirname(python), "/usr/local/bin", "/usr/bin", "/bin"]
     return {
         "PATH": os.pathsep.join(folder for folder in folders if folder),
@@ -48,21 +49,24 @@ def environment(python: str, threads: int) -> dict[str, str]:
         "USER": user.pw_name,
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
+        # A package's own environment is whole; the server itself may lie in the user's packages.
+        **({} if own else {"PYTHONNOUSERSITE": "1"}),
         **dict.fromkeys(THREAD_VARIABLES, str(threads)),
     }
 
 
-def launch(directory: Path, threads: int) -> Launched:
+def launch(directory: Path, threads: int, interpreter: Path | None = None) -> Launched:
     """Start a worker whose working directory is the package's folder.
 
-    Call it on a thread that lives as long as the server: the kernel sends the parent-death signal
-    when the thread that started a process ends. Raises: OSError; nothing is left open then.
+    `interpreter`: of the package's own environment; None for the server's own. Call it on a thread
+    that lives as long as the server: the kernel sends the parent-death signal when the thread that
+    started a process ends. Raises: OSError; nothing is left open then.
     """
-    python = sys.executable
+    python = str(interpreter or sys.executable)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     output, output_end = os.pipe()
     try:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and folder
+        process = subprocess.Popen(  # noqa: S603 - our own folder, and a known interpreter
             [python, "-u", str(WORKER_FOLDER), str(theirs.fileno()), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=output_end,
@@ -96,5 +100,5 @@ def describe_exit(code: int, memory_bytes_max: int) -> str:
         name = f"signal {-code}"
     if -code != signal.SIGKILL:
         return f"was killed by {name}"
-    limit = f": its limit is {memory_bytes_max} bytes" if memory_bytes_max else ""
-    return f"was killed by {name} (likely out of memory{limit})"
+    limit = f"; its memory limit is {memory_bytes_max} bytes" if memory_bytes_max else ""
+    return f"was killed by {name} (out of memory, or by hand{limit})"

@@ -13,13 +13,16 @@ from typing import Any
 from hostler.core import (
     Clock,
     Code,
+    CustomMetrics,
     HostlerError,
     Inspection,
+    Invoke,
     ModelSpec,
     ReplicaWatcher,
     TensorSpec,
     datatype_named,
 )
+from hostler.placement.process.calls import WorkerCalls
 from hostler.placement.process.config import Config, number_option
 from hostler.placement.process.frames import Frame
 from hostler.placement.process.memory import pss_bytes, resident_bytes
@@ -55,18 +58,24 @@ class _Means:
     config: Config
     clock: Clock
     jitter: Callable[[], float]
+    metrics: CustomMetrics
 
 
 class ProcessPlacement:
     """See `core.Placement`: each replica in a worker process of its own.
 
-    `jitter`: numbers in [0, 1) that spread restarts.
+    `jitter`: numbers in [0, 1) that spread restarts. `metrics`: takes what models count themselves.
     """
 
     def __init__(
-        self, config: Config, clock: Clock, jitter: Callable[[], float] = random.random
+        self,
+        config: Config,
+        clock: Clock,
+        jitter: Callable[[], float] = random.random,
+        *,
+        metrics: CustomMetrics | None = None,
     ) -> None:
-        self._means = _Means(config, clock, jitter)
+        self._means = _Means(config, clock, jitter, metrics or CustomMetrics())
 
     async def prepare(self, spec: ModelSpec) -> PreparedProcess:
         """See `core.Placement`."""
@@ -94,13 +103,13 @@ class PreparedProcess:
         """See `core.PreparedModel`."""
         return self._inspection
 
-    async def start(self, spec: ModelSpec, watcher: ReplicaWatcher) -> ProcessModel:
+    async def start(self, spec: ModelSpec, watcher: ReplicaWatcher, invoke: Invoke) -> ProcessModel:
         """See `core.PreparedModel`."""
         worker, self._worker = self._worker, None
         if worker is None:
             raise HostlerError(Code.INTERNAL, f"model '{spec.label}' was started twice")
         try:
-            model = ProcessModel(spec, watcher, self._means)
+            model = ProcessModel(spec, watcher, invoke, self._means)
         except BaseException:
             await _discard(worker)
             raise
@@ -117,13 +126,22 @@ class PreparedProcess:
 class ProcessModel:
     """See `core.LoadedModel`. Loop thread only."""
 
-    def __init__(self, spec: ModelSpec, watcher: ReplicaWatcher, means: _Means) -> None:
+    def __init__(
+        self, spec: ModelSpec, watcher: ReplicaWatcher, invoke: Invoke, means: _Means
+    ) -> None:
         config = means.config
         self._spec = spec
         self._watcher = watcher
         self._means = means
         self._replicas = [
-            ProcessReplica(spec, index, config, means.clock) for index in range(spec.instance_count)
+            ProcessReplica(
+                spec,
+                index,
+                config,
+                means.clock,
+                WorkerCalls(spec.name, config, means.clock, invoke),
+            )
+            for index in range(spec.instance_count)
         ]
         policy = SupervisorPolicy(
             failures_max=config.failures_max,
@@ -181,8 +199,12 @@ class ProcessModel:
 
     def worker_said(self, worker: Worker, frame: Frame) -> None:
         """See `WorkerListener`."""
+        operation = frame.header["op"]
+        if operation == "metrics":
+            self._take_metrics(frame.header["metrics"])
+            return
         replica = self._replica_of(worker)
-        if replica is None or (worker.closing and frame.header["op"] != "ask"):
+        if replica is None or (worker.closing and operation not in ("ask", "invoke")):
             return
         replica.said(frame)
 
@@ -198,10 +220,15 @@ class ProcessModel:
         told = HostlerError(
             Code.WORKER_LOST, f"{text}; it is being restarted, try again", retry_after_s=1.0
         )
-        worked = replica.worked
-        replica.detach(told)
         why = HostlerError(Code.WORKER_LOST, text + worker.last_words())
-        self._handle(Died(replica.index, why, worked))
+        # First the news, so that nobody who hears of a failed request sends the next one here.
+        self._handle(Died(replica.index, why, replica.worked))
+        replica.detach(told)
+
+    def _take_metrics(self, changes: list[dict[str, Any]]) -> None:
+        for name, why in self._means.metrics.take(changes):
+            event = {"model": self._spec.label, "metric": name, "why": why}
+            log.warning("metrics.left_out", extra={"event": event})
 
     def _replica_of(self, worker: Worker) -> ProcessReplica | None:
         return next((r for r in self._replicas if r.worker is worker), None)
@@ -244,7 +271,6 @@ class ProcessModel:
 
     def _attach(self, replica: ProcessReplica, worker: Worker) -> None:
         replica.attach(worker)
-        worker.listener = self
         event = {"replica": replica.name, "pid": worker.pid}
         log.info("worker.ready", extra={"event": event})
         self._handle(Started(replica.index))
@@ -266,6 +292,7 @@ class ProcessModel:
         return await self._initialize(worker)
 
     async def _initialize(self, worker: Worker) -> Worker:
+        worker.listener = self
         try:
             header = {"op": "start", "config": self._spec.config}
             await worker.call(header, self._means.config.load_timeout_s)
@@ -312,6 +339,7 @@ class ProcessModel:
         name = self._spec.name
         closed = HostlerError(Code.UNAVAILABLE, f"model '{name}' was unloaded")
         for replica in self._replicas:
+            replica.refuse_calls(closed)
             replica.fail_running(closed)
         timeout_s = self._means.config.stop_timeout_s
         workers = [replica.worker for replica in self._replicas]
@@ -329,7 +357,7 @@ async def _open_worker(spec: ModelSpec, index: int, means: _Means) -> tuple[Work
     worker = Worker(spec.name, f"{spec.label}/{index}", config, means.clock, memory_bytes_max)
     threads = max(1, len(os.sched_getaffinity(0)) // spec.instance_count)
     kind, device = _instance(spec, index)
-    worker.launch(spec.directory, threads)
+    worker.launch(spec.directory, threads, spec.python)
     header = {
         "op": "open",
         "runtime": spec.runtime,
@@ -347,6 +375,8 @@ async def _open_worker(spec: ModelSpec, index: int, means: _Means) -> tuple[Work
         "memory_bytes_max": memory_bytes_max,
         "inline_bytes_max": config.inline_bytes_max,
         "frame_bytes_max": config.frame_bytes_max,
+        "stream_responses_max": config.stream_responses_max,
+        "stream_bytes_max": config.stream_bytes_max,
     }
     try:
         reply = await worker.call(header, config.load_timeout_s)

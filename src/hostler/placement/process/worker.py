@@ -21,6 +21,7 @@ __all__ = ["Worker", "WorkerListener"]
 
 OUTPUT_READ_BYTES = 64 * 1024
 DRAIN_READS_MAX = 4096
+FLUSH_BYTES = 4 << 20
 TERM_WAIT_S = 0.5
 EOF_WAIT_S = 1.0
 TAIL_LINES = 5
@@ -30,7 +31,7 @@ class WorkerListener(Protocol):
     """Who is told what a worker says once it is up. Loop thread only."""
 
     def worker_said(self, worker: Worker, frame: Frame) -> None:
-        """A result, a question, or news of released memory."""
+        """A result or response, a question, a call to another model, metrics."""
         ...
 
     def worker_exited(self, worker: Worker) -> None:
@@ -73,11 +74,11 @@ class Worker:
         """Its process id; another process may have it once `exit_text` is set."""
         return self._launched.process.pid
 
-    def launch(self, directory: Path, threads: int) -> None:
-        """Start the process. Raises: UNAVAILABLE when the system cannot."""
+    def launch(self, directory: Path, threads: int, interpreter: Path | None = None) -> None:
+        """Start the process, see `launch`. Raises: UNAVAILABLE when the system cannot."""
         self._loop = asyncio.get_running_loop()
         try:
-            self._launched = launched = launch(directory, threads)
+            self._launched = launched = launch(directory, threads, interpreter)
         except OSError as error:
             raise HostlerError(
                 Code.UNAVAILABLE, f"model '{self._model}': cannot start a worker process: {error}"
@@ -111,8 +112,8 @@ class Worker:
             raise HostlerError(Code(reply["code"]), reply["message"])
         return reply
 
-    def post(self, frame: bytes, descriptor: int | None = None) -> None:
-        """Send a frame, and with it a file descriptor, which is closed once it is sent."""
+    def post(self, frame: bytes | memoryview, descriptor: int | None = None) -> None:
+        """Send a frame or the next piece of one; a file descriptor with it is closed once sent."""
         if not self._connected:
             if descriptor is not None:
                 os.close(descriptor)
@@ -165,8 +166,12 @@ class Worker:
 
     def _flush(self) -> None:
         connection = self._launched.connection
+        left = FLUSH_BYTES
         while self._backlog:
             data, descriptor = self._backlog[0]
+            if left <= 0:  # let the loop do other things
+                self._loop.add_writer(connection.fileno(), self._flush)
+                return
             try:
                 if descriptor is None:
                     sent = connection.send(data)
@@ -180,6 +185,7 @@ class Worker:
                 # It is ending; the pidfd will say so.
                 self._drop_backlog()
                 break
+            left -= sent
             if sent < len(data):
                 self._backlog[0] = (data[sent:], None)
             else:
@@ -226,7 +232,9 @@ class Worker:
             return
         try:
             self.listener.worker_said(self, frame)
-        except (ValueError, KeyError, TypeError, IndexError, HostlerError) as error:
+        except (
+            ValueError, LookupError, TypeError, AttributeError, OverflowError, HostlerError,
+        ) as error:  # fmt: skip
             self.kill(f"sent a message that makes no sense ({error!r}) and was killed")
 
     def _output_readable(self) -> bool:

@@ -6,18 +6,14 @@ Source: open-inference-protocol `inference_rest.md`; Triton `extension_binary_da
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import prod
 from typing import Final
 
-import numpy as np
 from msgspec import UNSET
 
 from hostler.core import (
     DATATYPES,
     BytesArray,
-    Code,
-    Context,
     DataType,
     HostlerError,
     InferRequest,
@@ -27,14 +23,15 @@ from hostler.core import (
     Tensor,
     TensorSpec,
 )
-from hostler.protocols.oip.limits import CLASSES_MAX, PRIORITY_MAX, TIMEOUT_US_MAX
+from hostler.protocols.oip.binary import check_size, tensor_from_binary
+from hostler.protocols.oip.parameters import check_values, context_of, requested_outputs
 from hostler.protocols.oip.schema import Body, WireInput, WireOutput, invalid, parse_request
-from hostler.protocols.oip.values import count_of, tensor_from_json
+from hostler.protocols.oip.shared_memory import Regions, read_shared
+from hostler.protocols.oip.values import tensor_from_json
 
 __all__ = ["decode_request", "parse_json_size"]
 
 _NONE: Final[Parameters] = {}
-_BOOL: Final = DATATYPES["BOOL"]
 _BYTES: Final = DATATYPES["BYTES"]
 
 
@@ -56,14 +53,17 @@ def parse_json_size(header: str | bytes | None, body_bytes: int) -> int | None:
     )
 
 
-def decode_request(body: Body, json_size: int | None, signature: Signature) -> InferRequest:
+def decode_request(
+    body: Body, json_size: int | None, signature: Signature, regions: Regions | None = None
+) -> InferRequest:
     """Read one inference request.
 
     `body`: uncompressed; binary tensors are views of it, so nobody may write to it any more.
     `json_size`: length of the JSON in front of binary tensors; None when all is JSON, 0 when all
     is the one input of `signature`, which is consulted for nothing else.
+    `regions`: of shared memory, or None where it is not offered.
     Parameters of inputs are checked, but not carried: a Tensor has none.
-    Raises: INVALID_ARGUMENT saying what is wrong; UNIMPLEMENTED for shared memory.
+    Raises: INVALID_ARGUMENT saying what is wrong; as `shared_memory.place_of` and `Region.read`.
     """
     if json_size is None:
         message, tail = parse_request(body), None
@@ -86,18 +86,18 @@ def decode_request(body: Body, json_size: int | None, signature: Signature) -> I
         if wire.parameters is None and wire.data is not UNSET:
             inputs[wire.name] = tensor_from_json(wire.name, datatype, shape, wire.data)
         else:
-            inputs[wire.name] = _tensor_with_parameters(wire, datatype, shape, tail)
+            inputs[wire.name] = _tensor_with_parameters(wire, datatype, tail, regions)
     if tail is not None:
         tail.check_used_up()
 
     parameters, context = _NONE, None
     if message.parameters:
         parameters = message.parameters
-        context = _context_of(parameters)
+        context = context_of(parameters)
     return InferRequest(
         inputs,
         id=message.id or "",
-        outputs=_outputs_of(message.outputs) if message.outputs else None,
+        outputs=_outputs_of(message.outputs, regions) if message.outputs else None,
         parameters=parameters,
         context=context,
     )
@@ -130,12 +130,19 @@ class _Tail:
 
 
 def _tensor_with_parameters(
-    wire: WireInput, datatype: DataType, shape: tuple[int, ...], tail: _Tail | None
+    wire: WireInput, datatype: DataType, tail: _Tail | None, regions: Regions | None
 ) -> Tensor:
+    shape = tuple(wire.shape)
     parameters = wire.parameters or _NONE
-    _check_values(parameters)
-    _refuse_shared_memory(wire.name, parameters)
+    check_values(parameters)
     size = parameters.get("binary_data_size")
+    if "shared_memory_region" in parameters:
+        if size is not None or wire.data is not UNSET:
+            raise invalid(
+                f"input '{wire.name}' has 'shared_memory_region' and also 'data' or "
+                "binary_data_size; send one"
+            )
+        return read_shared(wire.name, datatype, shape, parameters, regions)
     if size is None:
         if wire.data is UNSET:
             raise invalid(f"input '{wire.name}' has neither 'data' nor binary_data_size")
@@ -149,36 +156,8 @@ def _tensor_with_parameters(
             f"input '{wire.name}' has binary_data_size, but the request lacks the header "
             f"Inference-Header-Content-Length"
         )
-    count = count_of(wire.name, shape)
-    if not datatype.is_bytes and size != count * datatype.itemsize:
-        raise invalid(
-            f"binary_data_size of input '{wire.name}' is {size}, but {datatype.name} of shape "
-            f"{list(shape)} takes {count * datatype.itemsize} bytes"
-        )
-    return _tensor_from_binary(wire.name, datatype, shape, tail.take(wire.name, size))
-
-
-def _tensor_from_binary(
-    name: str, datatype: DataType, shape: tuple[int, ...], raw: memoryview
-) -> Tensor:
-    """Wrap bytes of exactly the right size; BYTES are indexed, misaligned numbers are copied."""
-    if datatype.is_bytes:
-        try:
-            return Tensor(name, datatype, shape, BytesArray.from_wire(raw, prod(shape)))
-        except HostlerError as error:
-            raise invalid(f"input '{name}': {error.message}") from None
-    if datatype is _BOOL:
-        # numpy takes any other byte in a boolean array for undefined behaviour.
-        octets = np.ndarray(shape, np.uint8, raw)
-        if octets.size and octets.max() > 1:
-            normal = octets != 0
-            normal.flags.writeable = False
-            return Tensor(name, datatype, shape, normal)
-    array = np.ndarray(shape, datatype.numpy, raw)
-    if not array.flags.aligned:
-        array = array.copy()
-        array.flags.writeable = False
-    return Tensor(name, datatype, shape, array)
+    check_size(wire.name, datatype, shape, size)
+    return tensor_from_binary(wire.name, datatype, shape, tail.take(wire.name, size))
 
 
 def _decode_raw(body: memoryview, signature: Signature) -> InferRequest:
@@ -200,7 +179,7 @@ def _decode_raw(body: memoryview, signature: Signature) -> InferRequest:
         tensor = Tensor(spec.name, _BYTES, shape, BytesArray.from_items([bytes(body)]))
     else:
         shape = row + _raw_dims(spec, len(body))
-        tensor = _tensor_from_binary(spec.name, spec.datatype, shape, body)
+        tensor = tensor_from_binary(spec.name, spec.datatype, shape, body)
     return InferRequest({spec.name: tensor}, parameters={"binary_data_output": True})
 
 
@@ -221,63 +200,8 @@ def _raw_dims(spec: TensorSpec, size: int) -> tuple[int, ...]:
     return tuple(extent if dim == -1 else dim for dim in spec.dims)
 
 
-def _outputs_of(wires: list[WireOutput]) -> list[RequestedOutput]:
-    outputs: dict[str, RequestedOutput] = {}
-    for wire in wires:
-        if wire.name in outputs:
-            raise invalid(f"output '{wire.name}' is requested more than once")
-        parameters = wire.parameters or _NONE
-        if parameters:
-            _check_output(wire.name, parameters)
-        outputs[wire.name] = RequestedOutput(wire.name, parameters)
-    return list(outputs.values())
-
-
-def _check_output(name: str, parameters: Parameters) -> None:
-    _check_values(parameters)
-    _refuse_shared_memory(name, parameters)
-    if not isinstance(parameters.get("binary_data", False), bool):
-        raise invalid(f"parameter 'binary_data' of output '{name}' must be true or false")
-    classes = parameters.get("classification", 1)
-    if type(classes) is not int or not 0 < classes <= CLASSES_MAX:
-        raise invalid(
-            f"parameter 'classification' of output '{name}' must be a number of classes from 1 to "
-            f"{CLASSES_MAX}"
-        )
-
-
-def _context_of(parameters: Parameters) -> Context | None:
-    """Check the reserved parameters; a Context when they say something about scheduling."""
-    _check_values(parameters)
-    if not isinstance(parameters.get("binary_data_output", False), bool):
-        raise invalid("parameter 'binary_data_output' must be true or false")
-    if "priority" not in parameters and "timeout" not in parameters:
-        return None
-    priority = _whole(parameters, "priority", PRIORITY_MAX)
-    timeout_us = _whole(parameters, "timeout", TIMEOUT_US_MAX)
-    return Context(priority=priority, queue_timeout_s=timeout_us / 1e6)
-
-
-def _whole(parameters: Parameters, key: str, value_max: int) -> int:
-    value = parameters.get(key, 0)
-    if type(value) is not int or not 0 <= value <= value_max:
-        raise invalid(f"parameter '{key}' must be a whole number from 0 to {value_max}")
-    return value
-
-
-def _check_values(parameters: Mapping[str, object]) -> None:
-    """Whole numbers must fit the 64 bits that the other wires and the workers carry."""
-    for key, value in parameters.items():
-        if type(value) is int and not -(2**63) <= value < 2**64:
-            raise invalid(f"parameter '{key}' is out of the range of 64-bit integers")
-
-
-def _refuse_shared_memory(name: str, parameters: Parameters) -> None:
-    if "shared_memory_region" in parameters:
-        raise HostlerError(
-            Code.UNIMPLEMENTED,
-            f"'{name}' asks for shared memory, which this server does not offer; send binary data",
-        )
+def _outputs_of(wires: list[WireOutput], regions: Regions | None) -> list[RequestedOutput]:
+    return requested_outputs(((wire.name, wire.parameters) for wire in wires), regions)
 
 
 def _datatype_error(wire: WireInput) -> HostlerError:

@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
 from hostler.core import (
-    BytesArray,
     Code,
     HostlerError,
     InferRequest,
@@ -26,15 +24,16 @@ from hostler.core import (
     Tensor,
 )
 from hostler.protocols.oip.classification import classify
-from hostler.protocols.oip.schema import invalid
+from hostler.protocols.oip.json_form import dump_floats, json_data
+from hostler.protocols.oip.shared_memory import SharedOutput, write_shared
 
-__all__ = ["Part", "encode_response"]
+__all__ = ["Part", "encode_response", "selected"]
 
 Part = bytes | memoryview
 """A piece of a body; a memoryview is of unsigned bytes and shares the tensor's memory."""
 
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
-_NON_FINITE: Final = ((np.isnan, b"NaN"), (np.isposinf, b"Infinity"), (np.isneginf, b"-Infinity"))
+_AS_ALL: Final = RequestedOutput("")
 
 
 def encode_response(
@@ -49,8 +48,10 @@ def encode_response(
     Returns `(parts, json_size)`: the body in pieces, and the value of the header
     Inference-Header-Content-Length, None when no binary tensor follows the JSON. Outputs come in
     the order of `request.outputs`, else as they are in `response`.
+    Outputs that the client wants in shared memory are put there.
     Raises: INVALID_ARGUMENT where the wanted form does not exist (non-UTF-8 strings or BF16 as
-    JSON, classes of strings); MODEL_ERROR for a requested output that the model did not give.
+    JSON, classes of strings) or does not fit its place in shared memory; MODEL_ERROR for a
+    requested output that the model did not give.
     """
     if request.outputs is None and not request.parameters:
         outputs, tails = [_json_output(tensor) for tensor in response.outputs], None
@@ -76,32 +77,12 @@ def encode_response(
 
 
 def _json_output(tensor: Tensor) -> dict[str, Any]:
-    data: Any = tensor.data
-    if isinstance(data, BytesArray):
-        data = _strings(tensor.name, data)
-    elif tensor.datatype.name == "BF16":
-        raise invalid(
-            f"output '{tensor.name}' of datatype BF16 has no JSON form; ask for it with the "
-            f"parameter binary_data"
-        )
-    else:
-        data = data.reshape(-1)
     return {
         "name": tensor.name,
         "datatype": tensor.datatype.name,
         "shape": tensor.shape,
-        "data": data,
+        "data": json_data(tensor),
     }
-
-
-def _strings(name: str, data: BytesArray) -> list[str]:
-    try:
-        return [item.decode() for item in data.items()]
-    except UnicodeDecodeError:
-        raise invalid(
-            f"output '{name}' holds bytes that are not UTF-8 and so have no JSON form; ask for it "
-            f"with the parameter binary_data"
-        ) from None
 
 
 def _encode_as_requested(
@@ -111,32 +92,43 @@ def _encode_as_requested(
     binary_default = bool(request.parameters.get("binary_data_output", False))
     outputs: list[dict[str, Any]] = []
     tails: list[Part] | None = None
-    for tensor, parameters in _selected(tensors, request.outputs):
+    for tensor, output in selected(tensors, request.outputs):
+        parameters = output.parameters
+        if isinstance(output, SharedOutput):
+            outputs.append(_described(tensor, write_shared(tensor, output.place)))
+            continue
         classes = parameters.get("classification")
         if classes is not None:
             tensor = classify(tensor, int(classes), signature)  # noqa: PLW2901 - what is sent
         if not parameters.get("binary_data", binary_default):
             outputs.append(_json_output(tensor))
             continue
-        raw = _raw(tensor)
-        outputs.append(
-            {
-                "name": tensor.name,
-                "datatype": tensor.datatype.name,
-                "shape": tensor.shape,
-                "parameters": {"binary_data_size": len(raw)},
-            }
-        )
+        raw = tensor.wire()
+        outputs.append(_described(tensor, {"binary_data_size": len(raw)}))
         tails = tails or []
         tails.append(raw)
     return outputs, tails
 
 
-def _selected(
+def _described(tensor: Tensor, parameters: Parameters) -> dict[str, Any]:
+    """The object of an output whose data stands elsewhere."""
+    return {
+        "name": tensor.name,
+        "datatype": tensor.datatype.name,
+        "shape": tensor.shape,
+        "parameters": parameters,
+    }
+
+
+def selected(
     tensors: Sequence[Tensor], wanted: Sequence[RequestedOutput] | None
-) -> list[tuple[Tensor, Parameters]]:
+) -> list[tuple[Tensor, RequestedOutput]]:
+    """The outputs to send, with how each is wanted. Raises: MODEL_ERROR for one that is not there.
+
+    Without `wanted` all are sent, as they are.
+    """
     if wanted is None:
-        return [(tensor, {}) for tensor in tensors]
+        return [(tensor, _AS_ALL) for tensor in tensors]
     by_name = {tensor.name: tensor for tensor in tensors}
     selected = []
     for output in wanted:
@@ -147,16 +139,8 @@ def _selected(
                 f"the model did not produce the requested output '{output.name}'; it gave "
                 f"{', '.join(by_name) or 'none'}",
             )
-        selected.append((tensor, output.parameters))
+        selected.append((tensor, output))
     return selected
-
-
-def _raw(tensor: Tensor) -> memoryview:
-    """The wire form of a tensor's data; a view of its memory."""
-    data = tensor.data
-    if isinstance(data, BytesArray):
-        return data.wire()
-    return data.reshape(-1).view(np.uint8).data
 
 
 def _dump_with_literals(document: dict[str, Any]) -> bytes:
@@ -177,16 +161,4 @@ def _with_literals(output: dict[str, Any]) -> dict[str, Any]:
     data = output.get("data")
     if not isinstance(data, np.ndarray) or data.dtype.kind != "f":
         return output
-    return {**output, "data": orjson.Fragment(_dump_floats(data))}
-
-
-def _dump_floats(data: npt.NDArray[Any]) -> bytes:
-    pieces = orjson.dumps(data, option=_NUMPY).split(b"null")
-    special = data[~np.isfinite(data)]
-    words = np.empty(len(special), object)
-    for matches, literal in _NON_FINITE:
-        words[matches(special)] = literal
-    joined = [pieces[0]]
-    for word, piece in zip(words, pieces[1:], strict=True):
-        joined += (word, piece)
-    return b"".join(joined)
+    return {**output, "data": orjson.Fragment(dump_floats(data))}

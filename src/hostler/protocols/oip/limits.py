@@ -16,6 +16,8 @@ __all__ = [
     "PARAMETERS_MAX",
     "PRIORITY_MAX",
     "RANK_MAX",
+    "REGION_NAME_CHARS_MAX",
+    "SEQUENCE_ID_CHARS_MAX",
     "TENSORS_MAX",
     "TIMEOUT_US_MAX",
 ]
@@ -47,6 +49,9 @@ NESTING_MAX: Final = 8
 PRIORITY_MAX: Final = 2**32 - 1
 """Largest `priority`; any number beyond the model's levels means its default anyway."""
 
+SEQUENCE_ID_CHARS_MAX: Final = 128
+"""Longest text that names a sequence, as in Triton."""
+
 TIMEOUT_US_MAX: Final = 2**63 - 1
 """Largest `timeout` in microseconds: an int64, as the gRPC wire carries it."""
 
@@ -58,3 +63,6 @@ FILES_MAX: Final = 1024
 
 FILE_NAME_CHARS_MAX: Final = 255
 """Longest component of an overriding file's path, as on common file systems."""
+
+REGION_NAME_CHARS_MAX: Final = 1024
+"""Longest name or key of a shared memory region; names of files end at 255."""

@@ -11,11 +11,12 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from hostler.core import ModelSpec, Signature, Stats, TensorSpec
+from hostler.core import ModelSpec, ResponseStats, Signature, Stats, TensorSpec
 
 __all__ = [
     "EXTENSIONS",
     "IndexRow",
+    "extensions",
     "live_body",
     "model_configuration",
     "model_metadata",
@@ -31,12 +32,17 @@ EXTENSIONS: Final = (
     "model_repository",
     "model_repository(unload_dependents)",
     "schedule_policy",
+    "sequence",
+    "sequence(string_id)",
     "model_configuration",
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "trace",
+    "logging",
+    "generate",
 )
-"""Only what exists: clients take a name here for a promise."""
+"""Only what exists: clients take a name here for a promise. See `extensions`."""
 
 
 class IndexRow(Protocol):
@@ -78,9 +84,16 @@ def model_ready_body(name: str, ready: bool) -> bytes:
     return orjson.dumps({"name": name, "ready": ready})
 
 
-def server_metadata(version: str, name: str = "hostler") -> bytes:
-    """Body of `/v2`. `version`: the server's own."""
-    return orjson.dumps({"name": name, "version": version, "extensions": EXTENSIONS})
+def extensions(*, shared_memory: bool) -> tuple[str, ...]:
+    """What this server promises. `shared_memory`: clients may register regions of it."""
+    return (*EXTENSIONS, "system_shared_memory") if shared_memory else EXTENSIONS
+
+
+def server_metadata(
+    version: str, promised: Sequence[str] = EXTENSIONS, name: str = "hostler"
+) -> bytes:
+    """Body of `/v2`. `version`: the server's own. `promised`: its `extensions`. `name`: its own."""
+    return orjson.dumps({"name": name, "version": version, "extensions": promised})
 
 
 def model_metadata(spec: ModelSpec, versions: Sequence[int]) -> bytes:
@@ -149,10 +162,13 @@ def _statistics(name: str, version: int, stats: Stats) -> dict[str, Any]:
             "compute_input": _duration(runs, stats.input_s),
             "compute_infer": _duration(runs, stats.infer_s),
             "compute_output": _duration(runs, stats.output_s),
-            "cache_hit": _duration(0, 0.0),
-            "cache_miss": _duration(0, 0.0),
+            "cache_hit": _duration(stats.cache_hit_count, stats.cache_hit_s),
+            "cache_miss": _duration(stats.cache_miss_count, stats.cache_miss_s),
         },
-        "response_stats": {},
+        "response_stats": {
+            str(position): _response_statistics(response)
+            for position, response in sorted(stats.responses.items())
+        },
         "batch_stats": [
             {
                 "batch_size": rows,
@@ -163,6 +179,23 @@ def _statistics(name: str, version: int, stats: Stats) -> dict[str, Any]:
             for rows, batch in sorted(stats.batches.items())
         ],
         "memory_usage": [],
+    }
+
+
+def _response_statistics(response: ResponseStats) -> dict[str, Any]:
+    """Of the responses at one position; they share the seconds by their numbers."""
+    counts = {
+        "success": response.success_count,
+        "fail": response.fail_count,
+        "empty_response": response.empty_count,
+        "cancel": response.cancel_count,
+    }
+    each_s = response.infer_s / (sum(counts.values()) or 1)
+    computed = response.success_count + response.fail_count
+    return {
+        "compute_infer": _duration(computed, computed * each_s),
+        "compute_output": _duration(computed, 0.0),
+        **{outcome: _duration(count, count * each_s) for outcome, count in counts.items()},
     }
 
 

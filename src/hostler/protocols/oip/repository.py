@@ -8,12 +8,14 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from hostler.core import Code, HostlerError
 from hostler.protocols.oip.limits import FILE_NAME_CHARS_MAX, FILES_MAX
 from hostler.protocols.oip.schema import Body, invalid, parse_json
 
-__all__ = ["parse_index", "parse_load", "parse_unload"]
+__all__ = ["load_override", "parse_index", "parse_load", "parse_unload", "unload_dependents"]
 
 _FILE: Final = "file:"
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
@@ -37,13 +39,18 @@ def parse_unload(body: Body) -> bool:
 
     Raises: INVALID_ARGUMENT for another parameter or value.
     """
-    parameters = _parameters(body, "the unload request")
-    dependents = parameters.pop("unload_dependents", False)
-    if parameters:
-        raise invalid(
-            f"unknown parameter '{_shown(next(iter(parameters)))}' of the unload request; it takes "
-            f"unload_dependents"
-        )
+    return unload_dependents(_parameters(body, "the unload request"))
+
+
+def unload_dependents(parameters: Mapping[str, object]) -> bool:
+    """What the parameters of an unload ask for. Raises: INVALID_ARGUMENT as `parse_unload`."""
+    for key in parameters:
+        if key != "unload_dependents":
+            raise invalid(
+                f"unknown parameter '{_shown(key)}' of the unload request; it takes "
+                f"unload_dependents"
+            )
+    dependents = parameters.get("unload_dependents", False)
     if not isinstance(dependents, bool):
         raise invalid("parameter 'unload_dependents' must be true or false")
     return dependents
@@ -54,18 +61,27 @@ def parse_load(body: Body) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
 
     Files are keyed `<version>/<path>`: a positive version and a path that stays within its folder.
     Returns `(None, {})` for an empty body.
-    Raises: INVALID_ARGUMENT naming the parameter.
+    Raises: INVALID_ARGUMENT naming the parameter; MODEL_ERROR for names that no file can have.
     """
-    parameters = _parameters(body, "the load request")
+    return load_override(_parameters(body, "the load request"), _parse_base64)
+
+
+def load_override(
+    parameters: Mapping[str, object], content: Callable[[str, object], bytes]
+) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
+    """What the parameters of a load bring; see `parse_load`.
+
+    `content`: the bytes of a file from its parameter's name and value. Raises: as `parse_load`.
+    """
     config: dict[str, Any] | None = None
     files: dict[str, bytes] = {}
     for key, value in parameters.items():
-        if not isinstance(value, str):
-            raise invalid(f"parameter '{_shown(key)}' of the load request must be a string")
         if key == "config":
+            if not isinstance(value, str):
+                raise invalid("parameter 'config' of the load request must be a string")
             config = _parse_config(value)
         elif key.startswith(_FILE):
-            files[_checked_path(key[len(_FILE) :])] = _parse_base64(key, value)
+            files[_checked_path(key[len(_FILE) :])] = content(key, value)
         else:
             raise invalid(
                 f"unknown parameter '{_shown(key)}' of the load request; it takes config and "
@@ -97,13 +113,17 @@ def _parameters(body: Body, what: str) -> dict[str, Any]:
 
 
 def _parse_config(text: str) -> dict[str, Any]:
-    config = parse_json(text.encode(), "parameter 'config' of the load request")
+    # Triton's clients look for "failed to load". Source: its client examples, *_model_control.py.
+    what = "failed to load: parameter 'config' of the load request"
+    config = parse_json(text.encode(), what)
     if not isinstance(config, dict):
-        raise invalid("parameter 'config' of the load request must hold a JSON object")
+        raise invalid(f"{what} must hold a JSON object")
     return config
 
 
-def _parse_base64(key: str, text: str) -> bytes:
+def _parse_base64(key: str, text: object) -> bytes:
+    if not isinstance(text, str):
+        raise invalid(f"parameter '{_shown(key)}' of the load request must be a string")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -113,14 +133,23 @@ def _parse_base64(key: str, text: str) -> bytes:
 def _checked_path(path: str) -> str:
     """Refuse every path that could leave the version's folder, on any file system."""
     version, *components = path.split("/")
+    longest = max(len(component.encode("utf-8", "replace")) for component in (version, *components))
+    if longest > FILE_NAME_CHARS_MAX:
+        # Triton tries to write it, so that clients know this as a failed load and not as a bad
+        # request. Source: its client examples, simple_grpc_model_control.py.
+        raise HostlerError(
+            Code.MODEL_ERROR,
+            f"failed to load: failed to poll from model repository: a part of 'file:{_shown(path)}'"
+            f" has {longest} bytes; {FILE_NAME_CHARS_MAX} are the most",
+        )
     if not _VERSION.fullmatch(version):
         raise invalid(
             f"'file:{_shown(path)}' must be file:<version>/<name>, with a version from 1 up"
         )
     if not 0 < len(components) <= _DEPTH_MAX or not all(map(_is_plain, components)):
         raise invalid(
-            f"'file:{_shown(path)}' must name a file inside the version's folder, without '..', "
-            f"empty or overlong parts"
+            f"'file:{_shown(path)}' must name a file inside the version's folder, without '..' "
+            f"and empty parts"
         )
     return path
 
@@ -128,7 +157,6 @@ def _checked_path(path: str) -> str:
 def _is_plain(component: str) -> bool:
     return (
         component not in ("", ".", "..")
-        and len(component.encode()) <= FILE_NAME_CHARS_MAX
         and component.isprintable()
         and "\\" not in component
         and ":" not in component

@@ -9,6 +9,7 @@ from typing import Final
 
 from hostler.core import ModelSpec
 from hostler.repository.package import contradiction
+from hostler.repository.packaged_python import REQUIREMENTS, with_environments
 from hostler.repository.platforms import platform_for_file, stated_platform
 from hostler.repository.source import (
     NOTHING_STATED,
@@ -40,7 +41,12 @@ def name_of(item: Item) -> str:
 
 
 def companions(name: str) -> tuple[str, ...]:
-    """Names beside an ONNX file under which exporters keep its large tensors."""
+    """Names of files beside a model file that belong to it.
+
+    Those under which exporters keep an ONNX file's large tensors; what a `model.py` needs.
+    """
+    if name == _PYTHON_FILE:
+        return (REQUIREMENTS,)
     if not name.endswith(".onnx"):
         return ()
     return (f"{name}.data", f"{name}_data", f"{name[:-5]}.data")
@@ -63,4 +69,4 @@ def read(source: Source) -> tuple[ModelSpec, ...]:
         )
     select_versions(source.name, stated.config.get("version_policy", {}), [1])
     files = VersionFiles(1, Path(item.path), source.tree.files)
-    return specs_of(source, stated, platform, [files])
+    return with_environments(source, specs_of(source, stated, platform, [files]))

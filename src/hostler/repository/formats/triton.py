@@ -1,6 +1,7 @@
 """A model folder of a Triton model repository.
 
     <model>/config.pbtxt           optional
+    <model>/requirements.txt       optional, here or beside the model's file: its own Python
     <model>/<labels>.txt           named by an output's label_filename
     <model>/warmup/<file>          named by a model_warmup input
     <model>/<version>/model.onnx   or model.pt, model.pt2, model.py, default_model_filename
@@ -20,8 +21,11 @@ from typing import Any, Final
 from hostler.core import ModelSpec
 from hostler.protocols.oip.model_config import parse_text, states_max_batch_size, to_json
 from hostler.repository.checks import check_served, ignored_fields
+from hostler.repository.ensembles import ENSEMBLE
 from hostler.repository.package import contradiction
+from hostler.repository.packaged_python import with_environments
 from hostler.repository.platforms import MODEL_FILES, PLATFORMS, Platform, stated_platform
+from hostler.repository.sequences import INITIAL_BYTES_MAX, initial_state, state_files
 from hostler.repository.source import (
     NOTHING_STATED,
     Source,
@@ -102,9 +106,12 @@ def read(source: Source) -> tuple[ModelSpec, ...]:
         )
         for number in served
     ]
-    specs = specs_of(source, stated, platform, versions, shared)
+    specs = with_environments(source, specs_of(source, stated, platform, versions, shared))
     _check_warmup_files(source, config, shared)
     labels = _labels(source, config, shared)
+    states = _initial_states(source, config, shared)
+    if states:
+        specs = tuple(replace(spec, initial_states=states) for spec in specs)
     return tuple(replace(spec, labels=labels) for spec in specs) if labels else specs
 
 
@@ -155,6 +162,8 @@ def _model_file(
     version: int,
     stamps: Sequence[FileStamp],
 ) -> Path:
+    if platform.runtime == ENSEMBLE:
+        return Path(source.item.path, str(version))
     stated = config["default_model_filename"]
     wanted = (stated,) if stated else platform.files
     # Only what the walk has seen is loaded, so no name leads out of the package.
@@ -183,6 +192,25 @@ def _check_warmup_files(
                     f"model_warmup '{warmup['name']}', input '{name}'.input_data_file",
                     f"no file 'warmup/{file}' in '{source.item.path}'",
                 )
+
+
+def _initial_states(
+    source: Source, config: Mapping[str, Any], shared: Sequence[FileStamp]
+) -> dict[str, bytes]:
+    sizes = {stamp.path: stamp.size for stamp in shared}
+    states: dict[str, bytes] = {}
+    for name, file in state_files(config).items():
+        place = f"sequence_batching.state '{name}'.initial_state.data_file"
+        size = sizes.get(f"initial_state/{file}")
+        if size is None:
+            text = f"no file 'initial_state/{file}' in '{source.item.path}'"
+            raise contradiction(source.name, place, text)
+        if size > INITIAL_BYTES_MAX:
+            text = f"'{file}' has {size} bytes; at most {INITIAL_BYTES_MAX} are served"
+            raise contradiction(source.name, place, text)
+        content = Path(source.item.path, "initial_state", file).read_bytes()
+        states[name] = initial_state(source.name, config, name, content)
+    return states
 
 
 def _labels(

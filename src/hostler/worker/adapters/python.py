@@ -11,14 +11,20 @@ import importlib.util
 import json
 import os
 import sys
+import threading
 from typing import Any
 
 import numpy as np
 
 from .. import triton_python_backend_utils as pb_utils
 from ..errors import Failure
+from ..exchange import Exchange
+from ..pb_calls import PARENT, allow_calls
+from ..pb_metrics import METRICS
+from ..pb_response import CODES, Origin
+from ..results import plain_parameters
+from ..task import Answer, Request, Task
 from ..tensors import DTYPES, Output
-from . import Answer, Request, Task
 
 __all__ = ["PythonAdapter", "new_adapter"]
 
@@ -32,21 +38,14 @@ RESERVED_PARAMETERS = frozenset(
         "timeout",
     )
 )
-CODES = {
-    pb_utils.TritonError.UNKNOWN: "MODEL_ERROR",
-    pb_utils.TritonError.INTERNAL: "MODEL_ERROR",
-    pb_utils.TritonError.NOT_FOUND: "NOT_FOUND",
-    pb_utils.TritonError.INVALID_ARG: "INVALID_ARGUMENT",
-    pb_utils.TritonError.UNAVAILABLE: "UNAVAILABLE",
-    pb_utils.TritonError.UNSUPPORTED: "UNIMPLEMENTED",
-    pb_utils.TritonError.ALREADY_EXISTS: "ALREADY_EXISTS",
-    pb_utils.TritonError.CANCELLED: "CANCELLED",
-}
+
+_RAISED = (Exception, SystemExit, asyncio.CancelledError)
+"""What user code may raise without ending its worker."""
 
 
-def new_adapter() -> PythonAdapter:
+def new_adapter(exchange: Exchange) -> PythonAdapter:
     """The adapter of runtime `python`."""
-    return PythonAdapter()
+    return PythonAdapter(exchange)
 
 
 class PythonAdapter:
@@ -54,17 +53,26 @@ class PythonAdapter:
 
     writable = False
 
-    def __init__(self) -> None:
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._streams = exchange.streams
         self._task: Task
         self._class: Any = None
         self._model: Any = None
+        self._decoupled = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._background: asyncio.AbstractEventLoop | None = None
         self._outputs: dict[str, str] = {}
         self._output_names: list[str] = []
+        self._shapes: dict[str, _Shape] = {}
+        self._batched = False
+        self._told: set[tuple[str, str]] = set()
 
     def open(self, task: Task) -> dict[str, Any]:
         """Import the module and let the model complete its configuration."""
         self._task = task
+        self._exchange.take_metrics = METRICS.take_changes
+        METRICS.on_change = self._exchange.report_soon
         sys.modules.setdefault("triton_python_backend_utils", pb_utils)
         # A __pycache__ would be a change of the package's folder, which may be watched.
         sys.dont_write_bytecode = True
@@ -92,9 +100,15 @@ class PythonAdapter:
             output["name"]: _datatype(output["data_type"]) for output in config.get("output", ())
         }
         self._output_names = list(self._outputs)
+        self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
+        self._shapes = _shapes(config)
+        self._batched = int(config.get("max_batch_size", 0)) > 0
         self._model = self._class()
-        if not hasattr(self._model, "initialize"):
-            return
+        if hasattr(self._model, "initialize"):
+            self._initialize(task, config)
+        allow_calls(self._exchange)
+
+    def _initialize(self, task: Task, config: dict[str, Any]) -> None:
         gpu = task.kind == "gpu"
         self._model.initialize(
             {
@@ -108,23 +122,79 @@ class PythonAdapter:
             }
         )
 
-    def execute(self, requests: list[Request]) -> list[Answer | Failure]:
+    def execute(self, requests: list[Request]) -> list[Answer | Failure | None]:
         """Give all requests to the model's `execute` and check what it returns."""
         given = [self._request(request) for request in requests]
+        parent = PARENT.set((requests[0].run, 0 if len(requests) == 1 else None))
         try:
-            responses = self._model.execute(given)
-            if asyncio.iscoroutine(responses):
-                responses = self._event_loop().run_until_complete(responses)
+            returned = self._model.execute(given)
+            if asyncio.iscoroutine(returned):
+                if self._decoupled:
+                    self._run_in_background(returned, given)
+                    return [None] * len(given)
+                returned = self._event_loop().run_until_complete(returned)
+            responses = self._checked(returned, len(given))
+        except _RAISED as error:
+            return self._failed(error, given)
         finally:
-            for request in given:
-                request._ask_cancelled = None
-        self._check_responses(responses, len(given))
-        return list(map(self._answer, responses, [r.header["outputs"] for r in requests]))
+            PARENT.reset(parent)
+        return list(map(self._result, responses, given, requests))
 
     def close(self) -> None:
         """Call the model's `finalize` where it has one."""
+        allow_calls(None)
+        if self._background is not None:
+            self._background.call_soon_threadsafe(self._background.stop)
         if self._model is not None and hasattr(self._model, "finalize"):
             self._model.finalize()
+
+    def _result(
+        self, response: Any, given: pb_utils.InferenceRequest, request: Request
+    ) -> Answer | Failure | None:
+        """What the server gets for a request now; None where its sender answers it."""
+        if response is None:
+            given.get_response_sender()  # ends the request, if the model has let go of it
+            return None
+        sender, wanted = given._sender, request.header["outputs"]
+        if sender is not None and (sender._sent or not sender._close()):
+            again = self._wrong(
+                "execute() returned a response to a request that its response sender has answered"
+            )
+            return again if sender._close() else None
+        given._answered()
+        inputs = request.header["inputs"]
+        return self._answer(response, wanted, inputs[0][2][0] if self._batched and inputs else 0)
+
+    def _failed(
+        self, error: BaseException, given: list[pb_utils.InferenceRequest]
+    ) -> list[Answer | Failure | None]:
+        """The same failure for each request that is not answered."""
+        failure = self._exchange.results.failure(error, "failed in execute")
+        results: list[Answer | Failure | None] = []
+        for request in given:
+            sender = request._sender
+            results.append(failure if sender is None or sender._close() else None)
+            request._answered()
+        return results
+
+    def _run_in_background(self, coroutine: Any, given: list[pb_utils.InferenceRequest]) -> None:
+        """Let `async def execute` of a decoupled model go on while others begin."""
+        if self._background is None:
+            self._background = asyncio.new_event_loop()
+            target = self._background.run_forever
+            threading.Thread(target=target, name="hostler-execute", daemon=True).start()
+        watched = self._watched(coroutine, given)
+        asyncio.run_coroutine_threadsafe(watched, self._background)
+
+    async def _watched(self, coroutine: Any, given: list[pb_utils.InferenceRequest]) -> None:
+        """Run to the end; what it raises ends the requests that it has not answered."""
+        try:
+            self._checked(await coroutine, len(given))
+        except _RAISED as error:
+            for index, result in enumerate(self._failed(error, given)):
+                sender = given[index]._sender
+                if result is not None and sender is not None:
+                    self._streams.respond(sender._window, result, final=True)
 
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         """One loop for all runs, so that a model's connections outlive a run."""
@@ -180,11 +250,19 @@ class PythonAdapter:
                 name: value for name, value in parameters.items() if name not in RESERVED_PARAMETERS
             },
         )
-        given._ask_cancelled = request.cancelled
+        place = (request.run, request.index)
+        given._origin = Origin(self._streams, place, wanted, self._answer, self._decoupled)
+        if self._decoupled:
+            given.get_response_sender()
         return given
 
-    def _check_responses(self, responses: Any, count: int) -> None:
+    def _checked(self, responses: Any, count: int) -> list[Any]:
+        """What `execute` returned, one entry a request. Raises: Failure."""
         model = self._task.model
+        if responses is None:
+            return [None] * count
+        if self._decoupled:
+            raise self._wrong("it is decoupled, so execute() must return None and send responses")
         if not isinstance(responses, list):
             raise Failure(
                 "MODEL_ERROR",
@@ -198,33 +276,40 @@ class PythonAdapter:
                 "return one each, in order".format(model, count, len(responses)),
             )
         for response in responses:
-            if not isinstance(response, pb_utils.InferenceResponse):
+            if response is not None and not isinstance(response, pb_utils.InferenceResponse):
                 raise Failure(
                     "MODEL_ERROR",
                     "model '{}': execute() must return InferenceResponse objects, its list holds "
                     "{}".format(model, type(response).__name__),
                 )
+        return responses
 
-    def _answer(self, response: Any, wanted: list[str] | None) -> Answer | Failure:
-        error = response.error()
-        if error is not None:
-            if not isinstance(error, pb_utils.TritonError):
-                return Failure("MODEL_ERROR", str(error))
-            return Failure(CODES.get(error.code(), "MODEL_ERROR"), error.message())
+    def _answer(self, response: Any, wanted: list[str] | None, rows: int = 0) -> Answer | Failure:
+        """What goes to the server. `rows`: those each output should have, 0 where any will do."""
         try:
-            outputs = {tensor.name(): self._output(tensor) for tensor in response.output_tensors()}
+            error = response.error()
+            if error is not None:
+                if not isinstance(error, pb_utils.TritonError):
+                    return Failure("MODEL_ERROR", str(error))
+                code = error._server_code or CODES.get(error.code(), "MODEL_ERROR")
+                return Failure(code, str(error.message()))
+            outputs = {
+                tensor.name(): self._output(tensor, rows) for tensor in response.output_tensors()
+            }
             names = self._output_names if wanted is None else wanted
             missing = [name for name in names if name not in outputs]
-            if missing and wanted is not None:
-                raise self._wrong("the response lacks output '{}'".format("', '".join(missing)))
+            if missing:
+                if wanted is not None:
+                    raise self._wrong("the response lacks output '{}'".format("', '".join(missing)))
+                self._tell_missing(missing, bool(outputs))
             return Answer(
                 [outputs[name] for name in names if name in outputs],
-                json.loads(response.parameters()) if response._parameters else {},
+                _parameters(response) if response._parameters else {},
             )
-        except Failure as failure:
-            return failure
+        except Exception as error:  # noqa: BLE001 - user objects; who asked must hear of it
+            return self._exchange.results.failure(error, "gave a response that cannot be read")
 
-    def _output(self, tensor: pb_utils.Tensor) -> Output:
+    def _output(self, tensor: pb_utils.Tensor, rows: int) -> Output:
         name, array = tensor.name(), tensor.as_numpy()
         datatype = self._outputs.get(name)
         if datatype is None:
@@ -232,25 +317,117 @@ class PythonAdapter:
                 "the response has output '{}', which is not in the model's configuration; it "
                 "has {}".format(name, ", ".join("'" + n + "'" for n in self._output_names))
             )
+        expected = self._shapes.get(name)
+        if expected is not None and not expected.fits(array.shape, rows):
+            self._tell_shape(name, array.shape, rows)
         if datatype == "BYTES":
-            if array.dtype.kind not in "OS":
-                raise self._wrong_type(name, array, datatype)
+            if array.dtype.kind in "OS":
+                return Output(name, datatype, array)
+        elif array.dtype == DTYPES[datatype]:
+            return Output(name, datatype, array)
         elif datatype == "BF16" and array.dtype.name == "bfloat16":
-            array = array.view(np.uint16)
-        elif array.dtype != DTYPES[datatype]:
-            raise self._wrong_type(name, array, datatype)
-        return Output(name, datatype, array)
+            return Output(name, datatype, array.view(np.uint16))
+        return self._of_another_type(tensor, datatype)
 
-    def _wrong_type(self, name: str, array: np.ndarray[Any, Any], datatype: str) -> Failure:
-        return self._wrong(
-            "output '{}' is {} in the model's configuration and the response holds numpy dtype "
-            "{}; convert it with astype({})".format(
-                name, datatype, array.dtype, "object" if datatype == "BYTES" else DTYPES[datatype]
+    def _of_another_type(self, tensor: pb_utils.Tensor, configured: str) -> Output:
+        """In its own datatype, which the response tells: nobody else looks at the configured one.
+
+        Source: Triton's `infer_response.cc`; its example bls_decoupled answers so.
+        """
+        output = tensor._output()
+        if output.datatype != "BYTES":  # in this machine's byte order
+            output.array = output.array.astype(DTYPES[output.datatype], copy=False)
+        if output.datatype != configured:
+            wanted = "object" if configured == "BYTES" else DTYPES[configured]
+            self._tell(
+                (output.name, "datatype"),
+                "output '{}' is {} in the model's configuration and {} in its responses, as "
+                "clients get it; convert it with astype({})".format(
+                    output.name, configured, output.datatype, wanted
+                ),
             )
+        return output
+
+    def _tell_shape(self, name: str, shape: tuple[int, ...], rows: int) -> None:
+        """In its own shape, too, as in Triton: some models give as many rows as they find."""
+        expected = self._shapes[name]
+        only_rows = expected.fits(shape, 0)
+        self._tell(
+            (name, "rows" if only_rows else "shape"),
+            "output '{}' has shape {} in the model's configuration and {} in a response{}; the "
+            "response goes out as it is; mend dims{} in config.pbtxt or the model".format(
+                name,
+                expected.told,
+                list(shape),
+                " to a request of batch size {}".format(rows) if only_rows else "",
+                " and max_batch_size" if only_rows else "",
+            ),
         )
+
+    def _tell_missing(self, missing: list[str], others: bool) -> None:
+        for name in missing if others else ("",):
+            which = "output '{}'".format(name) if others else "any output"
+            self._tell(
+                (name, "missing"),
+                "a response came without {}, though the model's configuration has '{}'; the "
+                "response goes out as it is; mend the output list in config.pbtxt or the "
+                "model".format(which, "', '".join(missing)),
+            )
+
+    def _tell(self, what: tuple[str, str], text: str) -> None:
+        """Warn of something, once for the life of this worker. `what`: an output, and a kind."""
+        if what not in self._told:
+            self._told.add(what)
+            pb_utils.Logger.log_warn("model '{}': {}".format(self._task.model, text))
 
     def _wrong(self, text: str) -> Failure:
         return Failure("MODEL_ERROR", "model '{}': {}".format(self._task.model, text))
+
+
+class _Shape:
+    """What the configuration says of an output's shape.
+
+    `told`: as metadata shows it, the batch dimension and other variable ones as -1.
+    """
+
+    __slots__ = ("_fixed", "_rank", "told")
+
+    def __init__(self, told: list[int]) -> None:
+        self.told = told
+        self._rank = len(told)
+        self._fixed = [(axis, size) for axis, size in enumerate(told) if size >= 0]
+
+    def fits(self, shape: tuple[int, ...], rows: int) -> bool:
+        """Whether an array is of this shape and has these rows; 0 stands for any number."""
+        if len(shape) != self._rank or (rows and shape[0] != rows):
+            return False
+        for axis, size in self._fixed:  # noqa: SIM110 - each response comes here; any() is slow
+            if shape[axis] != size:
+                return False
+        return True
+
+
+def _shapes(config: dict[str, Any]) -> dict[str, _Shape]:
+    """What there is to compare: nothing for an output of which any shape may come."""
+    batched = int(config.get("max_batch_size", 0)) > 0
+    shapes = {}
+    for output in config.get("output", ()):
+        dims = [int(dim) for dim in output.get("dims", ())]
+        # With a reshape the model may mean either shape.
+        if "reshape" not in output and (batched or any(dim >= 0 for dim in dims)):
+            shapes[output["name"]] = _Shape([-1, *dims] if batched else dims)
+    return shapes
+
+
+def _parameters(response: pb_utils.InferenceResponse) -> dict[str, Any]:
+    """Parameters of a response. Raises: Failure for what no wire can carry."""
+    try:
+        parameters = json.loads(response.parameters())
+    except (TypeError, ValueError) as error:
+        raise Failure("MODEL_ERROR", "response parameters: {}".format(error)) from error
+    if not isinstance(parameters, dict):
+        raise Failure("MODEL_ERROR", "response parameters are not a dictionary")
+    return plain_parameters(parameters)
 
 
 def _datatype(data_type: str) -> str:

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from ..errors import Failure
+from ..exchange import Exchange
+from ..task import Answer, Request, Task
 from ..tensors import Output
-from . import Answer, Request, Task
 
 __all__ = ["TorchAdapter", "new_adapter"]
 
@@ -40,8 +41,8 @@ DATATYPES.update(
 NUMBERED = re.compile(r".*__(\d+)")
 
 
-def new_adapter() -> TorchAdapter:
-    """The adapter of runtime `torch`."""
+def new_adapter(exchange: Exchange) -> TorchAdapter:
+    """The adapter of runtime `torch`, whose models ask the server nothing."""
     return TorchAdapter()
 
 
@@ -72,7 +73,7 @@ class TorchAdapter:
     def start(self, config: dict[str, Any]) -> None:
         """Bind the configuration's inputs to the arguments of `forward`."""
         self._inputs = list(config.get("input", ()))
-        self._outputs = list(config.get("output", ()))
+        self._outputs = kept_outputs(config)
         for tensor in (*self._inputs, *self._outputs):
             if tensor["data_type"] == "TYPE_STRING":
                 raise Failure(
@@ -82,10 +83,10 @@ class TorchAdapter:
                         self._task.model, tensor["name"]
                     ),
                 )
-        names = [tensor["name"] for tensor in self._inputs]
+        names = input_names(config)
         self._order = argument_order(names, self._arguments)
 
-    def execute(self, requests: list[Request]) -> list[Answer | Failure]:
+    def execute(self, requests: list[Request]) -> list[Answer | Failure | None]:
         """Run the joined batch, the only request there is."""
         return [self._execute(request) for request in requests]
 
@@ -185,14 +186,10 @@ class TorchAdapter:
         if None in inputs or None in outputs:
             return {}
         config = self._task.config
-        order = argument_order(
-            [tensor["name"] for tensor in config.get("input", ())] or self._arguments,
-            self._arguments,
-        )
+        order = argument_order(input_names(config) or self._arguments, self._arguments)
         if len(order) != len(self._arguments):
             order = self._arguments
-        configured = list(config.get("output", ()))
-        names = [output["name"] for output in configured]
+        names = [output["name"] for output in kept_outputs(config)]
         if len(names) != len(outputs):
             names = ["OUTPUT__{}".format(index) for index in range(len(outputs))]
         return {
@@ -215,6 +212,27 @@ def check_script_archive(file: str, model: str) -> None:
             "loaded); save it with torch.jit.save, or with torch.export.save as "
             "model.pt2".format(model, os.path.basename(file)),
         )
+
+
+def input_names(config: dict[str, Any]) -> list[str]:
+    """What a run brings: what clients send, then what the server makes of a batch or a sequence."""
+    made = [name for item in config.get("batch_input", ()) for name in item["target_name"]]
+    sequences = config.get("sequence_batching") or {}
+    made += [item["name"] for item in sequences.get("control_input", ())]
+    made += [state["input_name"] for state in sequences.get("state", ())]
+    return [tensor["name"] for tensor in config.get("input", ())] + made
+
+
+def kept_outputs(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a run gives: what clients get, then the states that the server keeps for a sequence."""
+    outputs = list(config.get("output", ()))
+    names = {output["name"] for output in outputs}
+    sequences = config.get("sequence_batching") or {}
+    states = [
+        {"name": state["output_name"], "data_type": state["data_type"]}
+        for state in sequences.get("state", ())
+    ]
+    return outputs + [state for state in states if state["name"] not in names]
 
 
 def argument_order(names: list[str], arguments: list[str]) -> list[str]:

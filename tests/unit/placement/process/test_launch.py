@@ -1,4 +1,5 @@
 import signal
+import sys
 
 import pytest
 
@@ -17,17 +18,27 @@ def test_a_worker_gets_nothing_of_the_servers_environment(monkeypatch):
     assert "secret" not in given.values()
 
 
+def test_only_a_foreign_python_is_kept_from_the_users_packages():
+    assert "PYTHONNOUSERSITE" not in environment(sys.executable, 1)
+    given = environment("/opt/env/bin/python", 1)
+    assert given["PYTHONNOUSERSITE"] == "1"
+    assert [name for name in given if name.startswith("PYTHON")] == [
+        "PYTHONUNBUFFERED",
+        "PYTHONNOUSERSITE",
+    ]
+
+
 @pytest.mark.parametrize(
     ("code", "limit", "text"),
     [
         (0, 0, "exited with code 0"),
         (3, 0, "exited with code 3"),
         (-signal.SIGSEGV, 5, "was killed by SIGSEGV"),
-        (-signal.SIGKILL, 0, "was killed by SIGKILL (likely out of memory)"),
+        (-signal.SIGKILL, 0, "was killed by SIGKILL (out of memory, or by hand)"),
         (
             -signal.SIGKILL,
             5,
-            "was killed by SIGKILL (likely out of memory: its limit is 5 bytes)",
+            "was killed by SIGKILL (out of memory, or by hand; its memory limit is 5 bytes)",
         ),
         (-99, 0, "was killed by signal 99"),
     ],

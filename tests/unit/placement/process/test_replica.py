@@ -1,61 +1,11 @@
 import asyncio
-import dataclasses
 
-import numpy as np
 import pytest
-from fakes.clock import FakeClock
-from fakes.workers import QUICK, RecordingSink, python_spec, request
+from fakes.replica_stage import Stage
+from fakes.workers import RecordingSink, request
 
 from hostler.core import Batch, Code, HostlerError, InferResponse
-from hostler.placement.process.frames import Frame, FrameDecoder
-from hostler.placement.process.replica import ProcessReplica
-
-
-class FakeWorker:
-    """Keeps what it is sent, and was it killed."""
-
-    def __init__(self):
-        self.frames = []
-        self.killed = ""
-        self._decoder = FrameDecoder(1 << 20)
-
-    def post(self, frame, descriptor=None):
-        self._decoder.free()[: len(frame)] = frame
-        self.frames += self._decoder.received(len(frame))
-
-    def kill(self, reason):
-        self.killed = reason
-
-
-class Stage:
-    """A replica of the given runtime with a worker that the test speaks for."""
-
-    def __init__(self, tmp_path, runtime="torch", **options):
-        spec = python_spec(tmp_path, options=options)
-        self.clock = FakeClock()
-        self.replica = ProcessReplica(
-            dataclasses.replace(spec, runtime=runtime), 0, QUICK, self.clock
-        )
-        self.worker = FakeWorker()
-        self.replica.attach(self.worker)
-
-    def begin(self, *values, expected_s=float("inf"), **settings):
-        requests = [request(np.array([value], np.float32), **settings) for value in values]
-        sink = RecordingSink(len(requests))
-        self.replica.run(Batch(requests, stackable=True, expected_s=expected_s), sink)
-        return sink
-
-    @property
-    def given(self):
-        """The values in the last run that was sent."""
-        frame = self.worker.frames[-1]
-        return np.frombuffer(frame.body, np.float32).tolist()
-
-    def reply(self, *results):
-        number = self.worker.frames[-1].header["run"]
-        header = {"op": "result", "run": number, "results": list(results), "bytes": 0}
-        self.replica.said(Frame({**header, "times": [0.1, 0.2, 0.3]}, memoryview(b"")))
-
+from hostler.placement.process.frames import Frame
 
 EMPTY = {"outputs": [], "parameters": {}}
 FAILED = {"error": ["MODEL_ERROR", "no"]}
@@ -143,10 +93,10 @@ async def test_when_a_run_is_overdue(tmp_path, deadline, expected_s, options, ke
     stage = Stage(tmp_path, **options)
     stage.begin(1.0, expected_s=expected_s, deadline=deadline)
     stage.clock.advance(kept_s)
-    stage.replica._look_overdue()
+    stage.replica._look()
     assert stage.worker.killed == ""
     stage.clock.advance(killed_s - kept_s)
-    stage.replica._look_overdue()
+    stage.replica._look()
     assert "did not answer within" in stage.worker.killed
     stage.replica.detach(HostlerError(Code.WORKER_LOST, "gone"))
 
@@ -157,7 +107,7 @@ async def test_one_request_without_a_deadline_keeps_the_worker(tmp_path):
     sink = RecordingSink(2)
     stage.replica.run(Batch(requests, stackable=True, expected_s=1.0), sink)
     stage.clock.advance(30.0)
-    stage.replica._look_overdue()
+    stage.replica._look()
     assert stage.worker.killed == ""
     stage.replica.detach(HostlerError(Code.WORKER_LOST, "gone"))
     await asyncio.sleep(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hostler.core import DATATYPES, ModelSpec, Signature, Stats, TensorSpec
+from hostler.core import DATATYPES, ModelSpec, ResponseStats, Signature, Stats, TensorSpec
 from hostler.protocols import oip
 
 
@@ -37,7 +37,8 @@ def test_server_metadata_promises_only_what_exists() -> None:
     assert document["name"] == "hostler"
     assert document["version"] == "1.2.3"
     assert document["extensions"] == list(oip.EXTENSIONS)
-    assert not {"generate", "sequence", "trace", "logging"} & set(oip.EXTENSIONS)
+    assert {"generate", "sequence", "trace", "logging"} <= set(oip.EXTENSIONS)
+    assert not {"cuda_shared_memory", "system_shared_memory"} & set(oip.EXTENSIONS)
 
 
 @pytest.mark.parametrize(("batched", "shape"), [(True, [-1, 64]), (False, [64])])
@@ -84,6 +85,10 @@ def test_the_index_leaves_out_what_is_empty() -> None:
     assert oip.repository_index([]) == b"[]"
 
 
+def duration(count: int, ns: int) -> dict[str, int]:
+    return {"count": count, "ns": ns}
+
+
 def test_statistics_are_whole_numbers_of_nanoseconds() -> None:
     stats = Stats()
     stats.ran(3, 0.001, 0.002, 0.0005)
@@ -93,9 +98,6 @@ def test_statistics_are_whole_numbers_of_nanoseconds() -> None:
     stats.queue_s = 0.125
     stats.last_inference_wall_s = 1700000000.1239
     (entry,) = json.loads(oip.model_statistics([("m", 2, stats)]))["model_stats"]
-
-    def duration(count: int, ns: int) -> dict[str, int]:
-        return {"count": count, "ns": ns}
 
     assert entry == {
         "name": "m",
@@ -129,6 +131,38 @@ def test_statistics_are_whole_numbers_of_nanoseconds() -> None:
             },
         ],
         "memory_usage": [],
+    }
+
+
+def test_statistics_of_the_cache_and_of_responses() -> None:
+    stats = Stats()
+    stats.cache_hit_count, stats.cache_hit_s = 3, 0.25
+    stats.cache_miss_count, stats.cache_miss_s = 2, 0.5
+    first = stats.responses[0] = ResponseStats()
+    first.success_count, first.fail_count, first.infer_s = 3, 1, 0.4
+    last = stats.responses[10] = ResponseStats()
+    last.empty_count, last.infer_s = 2, 0.1
+    (entry,) = json.loads(oip.model_statistics([("m", 1, stats)]))["model_stats"]
+    assert entry["inference_stats"]["cache_hit"] == duration(3, 250_000_000)
+    assert entry["inference_stats"]["cache_miss"] == duration(2, 500_000_000)
+    none = duration(0, 0)
+    assert entry["response_stats"] == {
+        "0": {
+            "compute_infer": duration(4, 400_000_000),
+            "compute_output": duration(4, 0),
+            "success": duration(3, 300_000_000),
+            "fail": duration(1, 100_000_000),
+            "empty_response": none,
+            "cancel": none,
+        },
+        "10": {
+            "compute_infer": none,
+            "compute_output": none,
+            "success": none,
+            "fail": none,
+            "empty_response": duration(2, 100_000_000),
+            "cancel": none,
+        },
     }
 
 

@@ -1,0 +1,50 @@
+"""How many bytes of requests may be held: of one, and of all together."""
+
+from __future__ import annotations
+
+from hostler.core import Code, HostlerError
+
+__all__ = ["Held"]
+
+
+class Held:
+    """`held_bytes`: requests between reading and answer, whatever wire they came by.
+
+    Loop thread only.
+    """
+
+    __slots__ = ("body_bytes_max", "held_bytes", "held_bytes_max")
+
+    def __init__(self, body_bytes_max: int, held_bytes_max: int) -> None:
+        self.body_bytes_max = body_bytes_max
+        self.held_bytes_max = held_bytes_max
+        self.held_bytes = 0
+
+    def take(self, size: int) -> None:
+        """Hold so many bytes; the caller gives them to `free`. Raises: as `check`."""
+        if self.held_bytes + size > self.held_bytes_max:
+            self.check(size)
+        self.held_bytes += size
+
+    def free(self, size: int) -> None:
+        """The request has been answered."""
+        self.held_bytes -= size
+
+    def check(self, size: int, before: int = 0) -> None:
+        """Whether `size` more bytes may be held, of a request of which `before` are held already.
+
+        Raises: PAYLOAD_TOO_LARGE for the one, UNAVAILABLE for all together.
+        """
+        if before + size > self.body_bytes_max:
+            raise HostlerError(
+                Code.PAYLOAD_TOO_LARGE,
+                f"the body of {before + size} bytes or more exceeds the limit of "
+                f"{self.body_bytes_max}; send less at a time or raise gateway.body_bytes_max",
+            )
+        if self.held_bytes + size > self.held_bytes_max:
+            raise HostlerError(
+                Code.UNAVAILABLE,
+                f"{self.held_bytes} bytes of request bodies are held, and {size} more exceed the "
+                f"limit of {self.held_bytes_max} (gateway.bodies_bytes_max); try again later",
+                retry_after_s=1.0,
+            )

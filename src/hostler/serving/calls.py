@@ -1,0 +1,70 @@
+"""Models that ask other models: what `core.Invoke` promises to ensembles and user code."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from hostler.core import Context, InferRequest, InferResponse, ResponseStream
+from hostler.serving.live import LiveModel
+from hostler.serving.waits import Waits, refuse_recursion
+
+__all__ = ["Acquire", "Calls"]
+
+
+class Acquire(Protocol):
+    """`Serving.acquire`."""
+
+    def __call__(self, name: str, version: int | None, context: Context) -> Awaitable[LiveModel]:
+        """A pinned model."""
+        ...
+
+
+class Calls:
+    """See `core.Invoke`. Sub-calls take the path of all requests, without authentication.
+
+    They never wait for their own callers: not for a replica that these hold (`waits`), and not for
+    memory that only these could give back (`Driver.demand`). `replicas`: see `Waits`.
+    """
+
+    def __init__(self, acquire: Acquire, replicas: Callable[[str], int]) -> None:
+        self._acquire = acquire
+        self._waits = Waits(replicas)
+
+    async def infer(self, model: str, version: int | None, request: InferRequest) -> InferResponse:
+        """See `core.Invoke`. Raises: INVALID_ARGUMENT, UNAVAILABLE where it would wait for ever."""
+        context = request.context
+        refuse_recursion(context.call_path, model)
+        wait = self._waits.begin(context.call_path, model)
+        try:
+            live = await self._acquire(model, version, context)
+            try:
+                return await live.infer(request)
+            finally:
+                live.release()
+        finally:
+            if wait is not None:
+                self._waits.end(wait)
+
+    async def stream(
+        self, model: str, version: int | None, request: InferRequest
+    ) -> ResponseStream:
+        """See `core.Invoke`. Raises: INVALID_ARGUMENT, UNAVAILABLE, as `infer`."""
+        context = request.context
+        refuse_recursion(context.call_path, model)
+        wait = self._waits.begin(context.call_path, model)
+        live: LiveModel | None = None
+        try:
+            live = await self._acquire(model, version, context)
+            stream = live.stream(request)
+        except BaseException:
+            self._over(live, wait)
+            raise
+        stream.on_done(lambda: self._over(live, wait))
+        return stream
+
+    def _over(self, live: LiveModel | None, wait: tuple[str, str] | None) -> None:
+        if live is not None:
+            live.release()
+        if wait is not None:
+            self._waits.end(wait)
