@@ -11,6 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+# Clients that fight over versions have an environment each.
+CLIENTS := $(patsubst tests/clients/%.txt,$(VENV)/clients/%/.ready,$(wildcard tests/clients/*.txt))
 TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile
 PATHS := src tests bench examples
 
@@ -20,7 +22,7 @@ PATHS := src tests bench examples
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.ready-for-tests ## Create .venv with all that tests need; instant once done.
+setup: $(VENV)/.ready-for-tests $(CLIENTS) ## Create .venv with all that tests need; instant once done.
 
 demo: $(VENV)/.ready-for-demo ## Train small models, serve them, ask them, stop: the main job.
 	@$(BIN)/python examples/digits/demo.py
@@ -74,6 +76,13 @@ $(VENV)/.ready-for-demo: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) install --quiet -c constraints.txt -e '.[demo]'
 	@touch $@
 
+$(VENV)/clients/%/.ready: tests/clients/%.txt | $(BIN)/python
+	@echo "installing the client $* for its tests ..."
+	@rm -rf $(@D)
+	@$(BIN)/python -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check install --quiet -r $<
+	@touch $@
+
 # torch: the CPU build from wherever pip is told to look, else from PyTorch's own index, else
 # (macOS, where the plain build is the CPU build) the plain one.
 $(VENV)/.ready-for-tests: pyproject.toml constraints.txt | $(BIN)/python
@@ -82,5 +91,5 @@ $(VENV)/.ready-for-tests: pyproject.toml constraints.txt | $(BIN)/python
 		|| $(PIP) install --quiet -c constraints.txt 'torch==$(TORCH)+cpu' 2>/dev/null \
 		|| $(PIP) install --quiet -c constraints.txt --extra-index-url $(TORCH_INDEX) 'torch==$(TORCH)+cpu' 2>/dev/null \
 		|| $(PIP) install --quiet -c constraints.txt 'torch==$(TORCH)'
-	@$(PIP) install --quiet -c constraints.txt -e '.[torch,images,tracing,demo,dev]'
+	@$(PIP) install --quiet -c constraints.txt -e '.[torch,images,tracing,demo,postgresql,dev]'
 	@touch $@ $(VENV)/.ready-for-demo

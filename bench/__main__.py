@@ -22,6 +22,8 @@ from bench.v2 import WrongAnswer
 QUESTIONS: Final = (
     "digits_json",
     "grpc_digits",
+    "sigv4",
+    "multi_model",
     "resnet18",
     "encoder",
     "ensemble",

@@ -141,9 +141,13 @@ def accepts(port: int) -> bool:
 
 
 def hostler(path: Path, *flags: str, await_ready: bool = True) -> Server:
-    """`hostler serve PATH`, with default settings but for the flags."""
+    """`hostler serve PATH`, with default settings but for the flags and the port of gRPC.
+
+    The port after that of HTTP, which is the default, may be anybody's.
+    """
     command = str(Path(sys.executable).with_name("hostler"))
-    return Server([command, "serve", str(path), *flags], await_ready=await_ready)
+    ports = () if "--grpc-port" in flags else ("--grpc-port", "0")
+    return Server([command, "serve", str(path), *flags, *ports], await_ready=await_ready)
 
 
 def reference(model: Path, threads: int) -> Server:

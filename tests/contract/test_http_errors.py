@@ -45,7 +45,6 @@ POST_ROUTES = [
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/v1",
         "/v2x",
         "//",
@@ -73,6 +72,13 @@ POST_ROUTES = [
 )
 def test_unknown_paths(connection: HTTPConnection, method: str, path: str) -> None:
     check_error(*ask(connection, method, path), 404, "Not Found")
+
+
+def test_the_root_is_for_the_aws_sdk_alone(connection: HTTPConnection) -> None:
+    check_error(*ask(connection, "GET", "/"), 404, "Not Found")
+    status, _, body = ask(connection, "POST", "/")
+    assert status == 400
+    assert json.loads(body)["__type"] == "UnknownOperationException"
 
 
 @pytest.mark.parametrize(

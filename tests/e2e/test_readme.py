@@ -89,6 +89,18 @@ def test_streams(tmp_path: Path) -> None:
     assert [part for part in (*generated, *inferred) if part not in printed] == []
 
 
+def test_the_aws_sdk(tmp_path: Path) -> None:
+    cache = f"repository.archive_cache_dir={tmp_path / 'cache'}"
+    state = str(tmp_path / "state")
+    with ServerProcess([], "--state-dir", state, "--set", cache, cwd=tmp_path) as server:
+        code = adapted(BLOCKS["aws"], server, tmp_path)
+        ended = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+        )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (0, "[0, 1]\n"), ended.stderr
+
+
 def test_every_setting_in_the_readme_exists(server: ServerProcess) -> None:
     yaml = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert yaml is not None

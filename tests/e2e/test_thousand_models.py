@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import json
 import random
-import threading
-import time
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fakes.clients import Answer, Client, Crowd
+from fakes.evictions import SAMPLE_S, MemoryWatch, check_evictions
 from fakes.many_models import WIDTH, ScaleModels
 from fakes.python_models import scale
 from fakes.server import ServerProcess
@@ -26,8 +23,6 @@ WEIGHT_BYTES = 3 * MIB
 BUDGET_BYTES = 96 * MIB  # some 20 ONNX models of 3 to 5 MiB, and a Python worker or two
 ALLOWANCE_BYTES = 64 * MIB
 CLIENTS = 16
-SAMPLE_S = 0.1
-CLOCK_SLACK_S = 0.05  # between log times, which are wall-clock milliseconds, and the monotonic one
 
 
 def onnx_name(number: int) -> str:
@@ -68,24 +63,6 @@ def choose(chance: random.Random) -> tuple[str, float]:
     rank = int(chance.paretovariate(0.8)) if dice < 0.5 else chance.randrange(ONNX_MODELS)
     number = rank * 617 % ONNX_MODELS
     return onnx_name(number), factor(number)
-
-
-class MemoryWatch(threading.Thread):
-    """Takes the summed PSS of the server and its workers every tenth of a second."""
-
-    def __init__(self, server: ServerProcess) -> None:
-        super().__init__()
-        self._server = server
-        self._ended = threading.Event()
-        self.samples: list[int] = []
-
-    def run(self) -> None:
-        while not self._ended.wait(SAMPLE_S):
-            self.samples.append(self._server.pss_bytes())
-
-    def stop(self) -> None:
-        self._ended.set()
-        self.join(10)
 
 
 @pytest.fixture(scope="module")
@@ -140,45 +117,3 @@ def test_a_thousand_models(repository: Path, tmp_path: Path, traffic_s: float) -
     # For a moment all that is in memory may be in use while the process has grown by buffers.
     complaints = {event["event"] for event in events if event["level"] in ("warning", "error")}
     assert complaints <= {"memory.over_budget"}
-
-
-def check_evictions(events: list[dict[str, Any]], answers: list[Answer]) -> None:
-    """Replay the log against what the clients know."""
-    by_model: dict[str, list[Answer]] = {}
-    for answer in answers:
-        by_model.setdefault(answer.model, []).append(answer)
-    to_monotonic = time.monotonic() - time.time()
-    loaded: dict[str, float] = {}
-    rank = -1
-    count = 0
-    for event in events:
-        model = event.get("model", "")
-        if event["event"] == "model.loaded":
-            moment = datetime.fromisoformat(event["ts"]).timestamp()
-            loaded[model] = moment + to_monotonic + CLOCK_SLACK_S
-        elif event["event"] == "model.evicted":
-            count += 1
-            assert event["pins"] == 0, event
-            assert event["idle_s"] >= 0, event
-            assert event["lru_rank"] in (0, rank + 1), event
-            rank = event["lru_rank"]
-            loaded.pop(model)
-            check_least_recent(event, loaded, by_model)
-    assert count
-
-
-def check_least_recent(
-    event: dict[str, Any], loaded: dict[str, float], by_model: dict[str, list[Answer]]
-) -> None:
-    """No model that stays in memory, and was idle, had been idle for longer."""
-    now = event["last_used"] + event["idle_s"]
-    for other, loaded_at in loaded.items():
-        earlier = [answer for answer in by_model.get(other, []) if answer.sent <= now]
-        if any(answer.received >= now for answer in earlier):
-            continue  # perhaps in use
-        # The server lets go of a model before the client has the answer.
-        last_used = max([loaded_at, *(answer.received for answer in earlier)])
-        assert last_used >= event["last_used"], (
-            f"{event['model']}, last used at {event['last_used']:.3f}, was evicted and {other}, "
-            f"idle since {last_used:.3f} at the latest, was not: {event}"
-        )

@@ -68,6 +68,16 @@ class Client:
         text = answer.read()
         return Answer(model, answer.status, json.loads(text), sent, time.monotonic())
 
+    def invoke(self, endpoint: str, target: str, rows: list[Any]) -> Answer:
+        """One InvokeEndpoint of a target model, with rows as JSON instances."""
+        headers = {"Content-Type": "application/json", "X-Amzn-SageMaker-Target-Model": target}
+        body = json.dumps({"instances": rows}).encode()
+        sent = time.monotonic()
+        self._connection.request("POST", f"/endpoints/{endpoint}/invocations", body, headers)
+        answer = self._connection.getresponse()
+        text = answer.read()
+        return Answer(target, answer.status, json.loads(text), sent, time.monotonic())
+
 
 class Crowd:
     """Threads that each repeat one action until they are told to end.

@@ -184,7 +184,7 @@ class FakeServing:
         self.model_ready(name, None)
         return [1]
 
-    def index(self) -> Sequence[FakeStatus]:
+    def index(self, *, hosted: bool = False) -> Sequence[FakeStatus]:
         return [
             FakeStatus("warm", 1, stats=self.warm.stats),
             FakeStatus("cold", 3, loaded=False, stats=self.cold.stats),

@@ -83,10 +83,21 @@ class FakeCall:
     """A grpc.aio.ServicerContext: what a client sends, and what it gets.
 
     `inbox`: messages to read; when they are out, the client is silent, or at its end if `finished`.
-    `reading`: clear it for a client that does not read.
+    `reading`: clear it for a client that does not read. `certificate`: the name in the one that it
+    has shown. `metadata`: what it sends along.
     """
 
-    def __init__(self, *inbox: bytes, finished: bool = True, left_s: float | None = None) -> None:
+    def __init__(
+        self,
+        *inbox: bytes,
+        finished: bool = True,
+        left_s: float | None = None,
+        certificate: str = "",
+    ) -> None:
+        self.metadata: tuple[tuple[str, str], ...] = (
+            ("traceparent", "00-" + "1" * 32 + "-" + "2" * 16 + "-01"),
+        )
+        self.certificate = certificate
         self.inbox = list(inbox)
         self.finished = finished
         self.left_s = left_s
@@ -120,7 +131,13 @@ class FakeCall:
         return self.left_s
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        return (("traceparent", "00-" + "1" * 32 + "-" + "2" * 16 + "-01"),)
+        return self.metadata
+
+    def peer(self) -> str:
+        return "ipv4:192.0.2.7:1234"
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {"x509_common_name": [self.certificate.encode()]} if self.certificate else {}
 
     def set_code(self, code: Any) -> None:
         self.code = code.name

@@ -28,6 +28,12 @@ class ScaleModels:
         self._model = model
         self._hole_end = self._hole_at + weight_bytes
 
+    def content(self, k: float) -> bytes:
+        """One model."""
+        model = bytearray(self._model)
+        model[self._scale_at : self._scale_at + 4] = np.float32(k).tobytes()
+        return bytes(model)
+
     def write(self, path: Path, k: float) -> None:
         """Write one model file."""
         scale = np.float32(k).tobytes()

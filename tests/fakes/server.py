@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
@@ -51,16 +51,25 @@ def wait_for(
 class ServerProcess:
     """`with ServerProcess(folder, "--model-control", "explicit") as server:`; ready once entered.
 
-    `url`: as tritonclient wants it, host and port. `events()`: its JSON log so far.
+    `env`: variables beside those of this process. `url`: as tritonclient wants it, host and port.
+    `events()`: its JSON log so far.
     """
 
     def __init__(
-        self, paths: Path | Sequence[Path], *flags: str, ready_s: float = 60.0, wait: bool = True
+        self,
+        paths: Path | Sequence[Path],
+        *flags: str,
+        ready_s: float = 60.0,
+        wait: bool = True,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self._paths = [paths] if isinstance(paths, Path) else list(paths)
         self._flags = flags
         self._ready_s = ready_s
         self._wait = wait
+        self._cwd = cwd
+        self._env = dict(env or {})
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._seen: dict[int, psutil.Process] = {}
@@ -75,9 +84,14 @@ class ServerProcess:
         self.log_path = folder / "log.jsonl"
         self.output_path = folder / "output.txt"
         command = [sys.executable, "-c", _RUN, "serve", *map(str, self._paths)]
-        command += ["--port", "0", "--log-format", "json"]
-        command += ["--set", f"telemetry.log_file={self.log_path}", *self._flags]
+        command += ["--log-format", "json"]
+        if "SAGEMAKER_BIND_TO_PORT" not in self._env:
+            command += ["--port", "0"]
+        command += ["--set", f"telemetry.log_file={self.log_path}"]
+        # Not in the home folder, where runs would find what others have left.
+        command += ["--set", f"repository.archive_cache_dir={folder / 'archives'}", *self._flags]
         variables = {k: v for k, v in os.environ.items() if not k.startswith("HOSTLER_")}
+        variables.update(self._env)
         with self.output_path.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
@@ -85,6 +99,7 @@ class ServerProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=variables,
+                cwd=self._cwd,
                 start_new_session=True,
             )
         try:

@@ -10,7 +10,7 @@ import pytest
 from hostler.config import known_settings, markdown
 
 ROOT = Path(__file__).parents[2]
-UNITS = {"s", "bytes", "count", "ratio", "path", "flag", "text"}
+UNITS = {"secret", "s", "bytes", "count", "ratio", "path", "flag", "text"}
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md"),
                 *ROOT.glob("examples/**/*.md"), *ROOT.glob("proto/*.md")])  # fmt: skip
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

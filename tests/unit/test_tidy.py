@@ -99,7 +99,7 @@ BANNED_IMPORTS = [
     (r"requests|httpx|aiohttp|fastapi|flask|pydantic|boto3", (), "the standard library"),
     (r"onnxruntime", ("runtimes",), "the runtimes room"),
     (r"torch|tensorflow|sklearn", ("worker",), "a worker process"),
-    (r"uvicorn|uvloop|httptools", ("gateway", "app.py"), "the gateway room"),
+    (r"uvicorn|uvloop|httptools", ("gateway", "app"), "the gateway room"),
     (r"prometheus_client|opentelemetry", ("telemetry",), "the telemetry room"),
     (r"typer|click|rich", ("cli",), "the cli room"),
     (r"yaml", ("config",), "the config room"),

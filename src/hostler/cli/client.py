@@ -25,6 +25,7 @@ __all__ = [
     "Client",
     "KeyOption",
     "TimeoutOption",
+    "TokenOption",
     "UrlOption",
     "model_path",
 ]
@@ -66,6 +67,17 @@ KeyOption = Annotated[
         metavar="FILE",
     ),
 ]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        help="Bearer token for a server that asks for keys. Others on this machine can read "
+        "command lines: better set the variable.",
+        envvar="HOSTLER_TOKEN",
+        show_envvar=True,
+        metavar="TOKEN",
+    ),
+]
 TimeoutOption = Annotated[
     float,
     typer.Option("--timeout", help="Longest wait for an answer, in seconds.", metavar="S", min=0.1),
@@ -104,7 +116,7 @@ class Client:
     """Asks one server. Raises Misuse for a URL that is none, or files that hold no certificates.
 
     `ca`: PEM file of whoever vouches for an HTTPS server. `cert`, `key`: PEM files of what this
-    client shows of itself.
+    client shows of itself. `token`: what it says who it is with.
     """
 
     def __init__(
@@ -114,7 +126,11 @@ class Client:
         ca: Path | None = None,
         cert: Path | None = None,
         key: Path | None = None,
+        token: str | None = None,
     ) -> None:
+        if token and not (token.isascii() and token.isprintable() and " " not in token):
+            raise Misuse("--token: a token has no spaces and nothing but ASCII in it")
+        self._says = {"Authorization": f"Bearer {token}"} if token else {}
         parts = urlsplit(url if "//" in url else f"http://{url}")
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise Misuse(f"--url {url}: an address such as {URL_DEFAULT} is expected")
@@ -168,7 +184,7 @@ class Client:
         try:
             connection = connect(self._scheme, self._address, self._timeout_s, self._trust)
             try:
-                connection.request(method, self._prefix + path, body, dict(headers))
+                connection.request(method, self._prefix + path, body, {**headers, **self._says})
                 response = connection.getresponse()
                 begun = True
                 yield response

@@ -95,7 +95,7 @@ def _row(setting: Setting, resolved: Resolved[Settings]) -> tuple[str, ...]:
 def _as_dict(setting: Setting, resolved: Resolved[Settings]) -> dict[str, object]:
     return {
         "name": setting.name,
-        "value": json_value(resolved.value(setting.name)),
+        "value": _shown(setting, resolved.value(setting.name)),
         "unit": setting.unit,
         "default": json_value(setting.default),
         "source": resolved.source(setting.name),
@@ -103,3 +103,8 @@ def _as_dict(setting: Setting, resolved: Resolved[Settings]) -> dict[str, object
         "variable": setting.variable,
         "description": setting.description,
     }
+
+
+def _shown(setting: Setting, value: object) -> object:
+    """The value in JSON's types; a secret is hidden, as in the table."""
+    return format_quantity(value, setting.unit) if setting.unit == "secret" else json_value(value)

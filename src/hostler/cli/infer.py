@@ -22,6 +22,7 @@ from hostler.cli.client import (
     Client,
     KeyOption,
     TimeoutOption,
+    TokenOption,
     UrlOption,
     model_path,
 )
@@ -100,6 +101,7 @@ class InferArguments:
     ca: CaOption = None
     cert: CertOption = None
     key: KeyOption = None
+    token: TokenOption = None
     timeout: TimeoutOption = 300.0
 
 
@@ -124,7 +126,7 @@ def command(given: InferArguments) -> int:
     get channels first, (-1, H, W, 3) channels last, (-1, H, W) and (-1, 64) grey. Floating-point
     inputs get 0 to 1 (or 0 to --white), others 0 to 255.
     """
-    client = Client(given.url, given.timeout, given.ca, given.cert, given.key)
+    client = Client(given.url, given.timeout, given.ca, given.cert, given.key, given.token)
     reason = f"waiting for '{given.model}' at {client.url}; if it is not loaded yet, that is first"
     if given.stream:
         return _stream(given, client, reason)

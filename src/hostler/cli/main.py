@@ -65,7 +65,13 @@ COMMANDS: Final = {
     "environments": Subcommand(
         "hostler.cli.environments", "List or prune the Python environments of models.", "Server"
     ),
+    "keys": Subcommand(
+        "hostler.cli.keys", "Make, list and check keys: who may ask the server what.", "Server"
+    ),
     "models": Subcommand("hostler.cli.models", "List the models of a running server.", "Client"),
+    "endpoints": Subcommand(
+        "hostler.cli.endpoints", "List the SageMaker endpoints of a running server.", "Client"
+    ),
     "infer": Subcommand("hostler.cli.infer", "Ask a model of a running server.", "Client"),
     "version": Subcommand(
         "hostler.cli.version", "Print hostler's version; also --version.", "Other"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated, Any
 
 import typer
 
+from hostler.cli.arguments import takes
 from hostler.cli.client import (
     URL_DEFAULT,
     CaOption,
@@ -16,6 +18,7 @@ from hostler.cli.client import (
     Client,
     KeyOption,
     TimeoutOption,
+    TokenOption,
     UrlOption,
 )
 from hostler.cli.output import Column, print_json, print_table
@@ -36,14 +39,21 @@ _COLUMNS = (
 )
 
 
-def command(
-    url: UrlOption = URL_DEFAULT,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    ca: CaOption = None,
-    cert: CertOption = None,
-    key: KeyOption = None,
-    timeout: TimeoutOption = 30.0,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What `hostler models` is given."""
+
+    url: UrlOption = URL_DEFAULT
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
+    ca: CaOption = None
+    cert: CertOption = None
+    key: KeyOption = None
+    token: TokenOption = None
+    timeout: TimeoutOption = 30.0
+
+
+@takes(Arguments)
+def command(given: Arguments) -> int:
     """List the models of a running server: versions, state, memory, requests, last error.
 
     [bold]hostler models[/bold]
@@ -52,11 +62,11 @@ def command(
 
     [bold]hostler models --url https://gpu-box:8000 --ca ca.pem[/bold]
     """
-    client = Client(url, timeout, ca, cert, key)
+    client = Client(given.url, given.timeout, given.ca, given.cert, given.key, given.token)
     with waiting(f"waiting for {client.url}"):
         answer = client.get("/v2/hostler/models").json()
     versions = answer["models"] if isinstance(answer, dict) else answer
-    if as_json:
+    if given.as_json:
         print_json(answer)
     else:
         print_table(_COLUMNS, rows(versions), empty=f"{client.url} has no models.")

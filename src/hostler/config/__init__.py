@@ -5,7 +5,12 @@ The only reader of the process's environment in the package.
 
 from hostler.config.describe import Setting, nearest
 from hostler.config.document import json_value, markdown, yaml_file
-from hostler.config.layers import installer_variables
+from hostler.config.keys_file import NEW_KEYS_FILE, parse_document, with_key
+from hostler.config.layers import (
+    container_variables,
+    installer_variables,
+    storage_variables,
+)
 from hostler.config.quantities import (
     format_bytes,
     format_quantity,
@@ -16,9 +21,11 @@ from hostler.config.resolve import Resolved
 from hostler.config.settings import Settings, known_settings, resolve
 
 __all__ = [
+    "NEW_KEYS_FILE",
     "Resolved",
     "Setting",
     "Settings",
+    "container_variables",
     "format_bytes",
     "format_quantity",
     "format_seconds",
@@ -27,7 +34,10 @@ __all__ = [
     "known_settings",
     "markdown",
     "nearest",
+    "parse_document",
     "parse_seconds",
     "resolve",
+    "storage_variables",
+    "with_key",
     "yaml_file",
 ]

@@ -30,7 +30,8 @@ class Setting:
     """One field of one room's Config.
 
     `name`: `room.field`, as YAML, flags and messages have it. `type`: the annotation, its range
-    included. `unit`: s, bytes, count, ratio, path, flag or text. `allowed`: the values that pass,
+    included. `unit`: s, bytes, count, ratio, path, flag, text or
+    secret (text that is not shown). `allowed`: the values that pass,
     in words.
     """
 

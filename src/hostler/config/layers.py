@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,12 @@ from hostler.core import Code, HostlerError
 
 __all__ = [
     "Given",
+    "container_variables",
     "from_environment",
     "from_file",
     "from_flags",
     "installer_variables",
+    "storage_variables",
     "variable_value",
 ]
 
@@ -144,6 +147,42 @@ def installer_variables(variables: Mapping[str, str] | None = None) -> dict[str,
         name: value
         for name, value in variables.items()
         if name in _INSTALLER or (name.startswith("PIP_") and name not in _NOT_FOR_INSTALLER)
+    }
+
+
+def storage_variables(variables: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What object stores get of `variables`, the process's own by default: those of the AWS SDKs.
+
+    They hold secrets. Source: AWS SDKs and Tools Reference Guide, environment variables.
+    """
+    variables = os.environ if variables is None else variables
+    return {name: value for name, value in variables.items() if name.startswith("AWS_")}
+
+
+_NOT_FOR_MODELS: Final = frozenset(
+    ("HOME", "HOSTNAME", "LANG", "LOGNAME", "OLDPWD", "PATH", "PWD", "SHELL", "SHLVL", "TERM",
+     "USER", "VIRTUAL_ENV", "_")
+)  # fmt: skip
+_PROCESS_PREFIXES: Final = (_PREFIX, "LD_AUDIT", "LD_PRELOAD", "PYTHON")
+_VARIABLE: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_VARIABLE_CHARS_MAX: Final = 1024
+
+
+def container_variables(variables: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What the models of a container get of `variables`, the process's own by default.
+
+    All but what is about this process: CreateModel's Environment may hold any names, and the
+    platform adds its own. What CreateModel does not allow (longer than 1,024 characters) stays
+    here. They may hold secrets.
+    """
+    variables = os.environ if variables is None else variables
+    return {
+        name: value
+        for name, value in variables.items()
+        if name not in _NOT_FOR_MODELS
+        and not name.startswith(_PROCESS_PREFIXES)
+        and len(value) <= _VARIABLE_CHARS_MAX
+        and _VARIABLE.fullmatch(name)
     }
 
 

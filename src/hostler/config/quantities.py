@@ -100,6 +100,8 @@ def format_quantity(value: object, unit: str) -> str:
     """A setting's value for people: with its unit, None and flags in YAML's words."""
     if value is None:
         return "none"
+    if unit == "secret" and value:
+        return "***"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float) and unit == "bytes":

@@ -11,12 +11,14 @@ import msgspec
 from hostler.config.describe import Setting, settings_of
 from hostler.config.layers import from_environment, from_file, from_flags, variable_value
 from hostler.config.resolve import Resolved, build
+from hostler.control import Config as ControlConfig
 from hostler.gateway import Config as GatewayConfig
 from hostler.placement import Config as PlacementConfig
 from hostler.placement import ProcessConfig as WorkersConfig
 from hostler.repository import Config as RepositoryConfig
 from hostler.scheduler import Config as SchedulerConfig
 from hostler.serving import Config as ServingConfig
+from hostler.storage import Config as StorageConfig
 from hostler.telemetry import Config as TelemetryConfig
 
 __all__ = ["Settings", "known_settings", "resolve"]
@@ -31,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     placement: PlacementConfig = PlacementConfig()
     workers: WorkersConfig = WorkersConfig()
     repository: RepositoryConfig = RepositoryConfig()
+    storage: StorageConfig = StorageConfig()
+    control: ControlConfig = ControlConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
 
 

@@ -15,6 +15,15 @@ from hostler.core.model import (
     Warmup,
     WarmupInput,
 )
+from hostler.core.payload import (
+    ACCEPT,
+    BODY,
+    CONTENT_TYPE,
+    CUSTOM_ATTRIBUTES,
+    OPAQUE_SIGNATURE,
+    payload_body,
+    payload_request,
+)
 from hostler.core.request import (
     Batch,
     InferRequest,
@@ -47,9 +56,14 @@ from hostler.core.tensor import (
 )
 
 __all__ = [
+    "ACCEPT",
+    "BODY",
+    "CONTENT_TYPE",
+    "CUSTOM_ATTRIBUTES",
     "DATATYPES",
     "LATENCY_BOUNDS_S",
     "NEVER",
+    "OPAQUE_SIGNATURE",
     "Batch",
     "BatchInput",
     "BatchStats",
@@ -98,4 +112,6 @@ __all__ = [
     "WarmupInput",
     "datatype_named",
     "element_count",
+    "payload_body",
+    "payload_request",
 ]

@@ -15,9 +15,11 @@ class Environment:
 
     `kind`: "requirements", where `source` is a requirements.txt to be installed, or "packed",
     where it is an archive to be unpacked or a folder that was. `package`: the folder that paths
-    in a requirements.txt may not leave.
+    in a requirements.txt may not leave. `beside`: what is installed with it, each by one of several
+    names (`xgboost`, `xgboost-cpu`), unless the file names one of them itself.
     """
 
     kind: Literal["requirements", "packed"]
     source: Path
     package: Path
+    beside: tuple[tuple[str, ...], ...] = ()

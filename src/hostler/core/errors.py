@@ -7,7 +7,7 @@ knows a status number. Messages name the thing, the value, the limit and the nex
     HostlerError
       the request    INVALID_ARGUMENT NOT_FOUND ALREADY_EXISTS UNIMPLEMENTED
                      PAYLOAD_TOO_LARGE UNSUPPORTED_ENCODING METHOD_NOT_ALLOWED
-      the caller     UNAUTHENTICATED PERMISSION_DENIED CANCELLED
+      the caller     UNAUTHENTICATED PERMISSION_DENIED THROTTLED CANCELLED
       the moment     QUEUE_FULL DEADLINE_EXCEEDED UNAVAILABLE RESOURCE_EXHAUSTED
       the model      MODEL_ERROR (user code raised) WORKER_LOST (its process died or hung)
       ourselves      INTERNAL (a bug; opaque to clients, logged with an id)
@@ -33,6 +33,7 @@ class Code(enum.Enum):
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     UNAUTHENTICATED = "UNAUTHENTICATED"
     PERMISSION_DENIED = "PERMISSION_DENIED"
+    THROTTLED = "THROTTLED"
     CANCELLED = "CANCELLED"
     QUEUE_FULL = "QUEUE_FULL"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"

@@ -109,7 +109,9 @@ class ModelSpec:
     `initial_states`: what files say that states start with, by their input. `shaping`: requests
     are padded or joined end to end before the model sees them.
     `environment`: the package brings its own Python; `python`: the interpreter made of it, set
-    before a load. None of either: workers run on the server's own.
+    before a load. None of either: workers run on the server's own. `opaque`: the package brings
+    handlers of its own that take and give bytes; see `core.payload`. `variables`: the environment
+    variables of its workers beside those that all have.
     """
 
     name: str
@@ -138,6 +140,8 @@ class ModelSpec:
     shaping: Shaping | None = None
     environment: Environment | None = None
     python: Path | None = None
+    opaque: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def instance_count(self) -> int:

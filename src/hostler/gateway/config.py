@@ -16,7 +16,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         str,
         msgspec.Meta(
             description="Address to listen on. Anything but loopback needs "
-            "allow_unauthenticated_remote, or tls_client_ca.",
+            "keys_file, tls_client_ca or allow_unauthenticated_remote.",
             min_length=1,
             extra={"unit": "text"},
         ),
@@ -164,6 +164,63 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             extra={"unit": "s"},
         ),
     ] = 60.0
+    container: Annotated[
+        Literal["", "sagemaker"],
+        msgspec.Meta(
+            description="Be a container of this platform: serve its contract on its port, on all "
+            "addresses and without authentication, since the platform stands before it.",
+            extra={"unit": "text"},
+        ),
+    ] = ""
+    container_dir: Annotated[
+        str,
+        msgspec.Meta(
+            description="Folder into which the platform unpacks: `model`, or `models` of a "
+            "multi-model container.",
+            extra={"unit": "path"},
+        ),
+    ] = "/opt/ml"
+    invoke_body_bytes_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Bytes of one InvokeEndpoint body; 6 MiB is what AWS's description of the "
+            "call allows.",
+            ge=1024,
+            extra={"unit": "bytes"},
+        ),
+    ] = 6 * 1024 * 1024
+    serverless_body_bytes_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="The same for serverless variants.", ge=1024, extra={"unit": "bytes"}
+        ),
+    ] = 4 * 1024 * 1024
+    invoke_timeout_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="Longest time that a model may take to answer InvokeEndpoint; longer is "
+            "answered with ModelError.",
+            gt=0.0,
+            extra={"unit": "s"},
+        ),
+    ] = 60.0
+    invoke_stream_timeout_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="Longest time until the first part of a response stream.",
+            gt=0.0,
+            extra={"unit": "s"},
+        ),
+    ] = 60.0
+    shadow_requests_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Copies of requests that shadow variants work on at the same time; more "
+            "are left out.",
+            ge=1,
+            extra={"unit": "count"},
+        ),
+    ] = 64
     stream_ping_s: Annotated[
         float,
         msgspec.Meta(
@@ -282,3 +339,71 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             extra={"unit": "s"},
         ),
     ] = 1.0
+    keys_file: Annotated[
+        str,
+        msgspec.Meta(
+            description="YAML file of keys and policies (docs/access.md): requests without a key, "
+            "or with one that may not do what they want, are refused then. Read again when it "
+            "changes. Empty: everyone who reaches the address may do everything.",
+            extra={"unit": "path"},
+        ),
+    ] = ""
+    keys_poll_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="How often keys_file is looked at for changes.",
+            ge=0.05,
+            extra={"unit": "s"},
+        ),
+    ] = 2.0
+    sigv4_skew_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="How far the time of a request with an AWS signature may be from the "
+            "server's, either way; within it, a request that was listened in on can be sent again.",
+            ge=1.0,
+            le=86400.0,
+            extra={"unit": "s"},
+        ),
+    ] = 300.0
+    sigv4_unsigned_payload: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Take AWS signatures that leave the body out (UNSIGNED-PAYLOAD), as some "
+            "clients send over TLS.",
+            extra={"unit": "flag"},
+        ),
+    ] = False
+    audit_file: Annotated[
+        str,
+        msgspec.Meta(
+            description="File to which a JSON line is added for each change and each refused "
+            "request; needs keys_file. Empty: none.",
+            extra={"unit": "path"},
+        ),
+    ] = ""
+    audit_invocations: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Write a line to audit_file for every other request as well.",
+            extra={"unit": "flag"},
+        ),
+    ] = False
+    audit_lines_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Lines that wait to be written to audit_file; more are dropped, and their "
+            "number written.",
+            ge=1,
+            extra={"unit": "count"},
+        ),
+    ] = 8192
+    audit_file_bytes_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="When audit_file has so many bytes it becomes <file>.1, in place of the "
+            "one before, and a new one is begun; 0 for never.",
+            ge=0,
+            extra={"unit": "bytes"},
+        ),
+    ] = 256 * 1024 * 1024

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from hostler.core import Code, HostlerError
 
-__all__ = ["Held"]
+__all__ = ["BodyLimit", "Held"]
+
+
+class BodyLimit(NamedTuple):
+    """Of one body. `setting`: which says so."""
+
+    bytes_max: int
+    setting: str
 
 
 class Held:
@@ -13,10 +22,11 @@ class Held:
     Loop thread only.
     """
 
-    __slots__ = ("body_bytes_max", "held_bytes", "held_bytes_max")
+    __slots__ = ("body_bytes_max", "held_bytes", "held_bytes_max", "limit")
 
     def __init__(self, body_bytes_max: int, held_bytes_max: int) -> None:
         self.body_bytes_max = body_bytes_max
+        self.limit = BodyLimit(body_bytes_max, "gateway.body_bytes_max")
         self.held_bytes_max = held_bytes_max
         self.held_bytes = 0
 
@@ -30,16 +40,19 @@ class Held:
         """The request has been answered."""
         self.held_bytes -= size
 
-    def check(self, size: int, before: int = 0) -> None:
+    def check(self, size: int, before: int = 0, limit: BodyLimit | None = None) -> None:
         """Whether `size` more bytes may be held, of a request of which `before` are held already.
+
+        `limit`: of this request, where it is narrower than of requests in general.
 
         Raises: PAYLOAD_TOO_LARGE for the one, UNAVAILABLE for all together.
         """
-        if before + size > self.body_bytes_max:
+        bytes_max, setting = limit or self.limit
+        if before + size > bytes_max:
             raise HostlerError(
                 Code.PAYLOAD_TOO_LARGE,
                 f"the body of {before + size} bytes or more exceeds the limit of "
-                f"{self.body_bytes_max}; send less at a time or raise gateway.body_bytes_max",
+                f"{bytes_max}; send less at a time or raise {setting}",
             )
         if self.held_bytes + size > self.held_bytes_max:
             raise HostlerError(

@@ -165,8 +165,8 @@ class Serving(Protocol):
         """Versions that can be asked. Raises: NOT_FOUND."""
         ...
 
-    def index(self) -> Sequence[Status]:
-        """All models."""
+    def index(self, *, hosted: bool = False) -> Sequence[Status]:
+        """All models; with `hosted`, those that only endpoints can ask, too."""
         ...
 
     async def load(self, name: str, override: Override | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hostler.gateway.access import Access
 from hostler.gateway.held import Held
 from hostler.gateway.shared_memory import SharedMemory
 from hostler.telemetry import RuntimeSettings, Tracing
@@ -28,7 +29,8 @@ class Rpcs:
 class Shared:
     """`held`: bytes of requests. `memory`: clients' shared memory. `settings`: of logs and traces.
 
-    `tracing`: set while there are spans. `name`: what the server calls itself.
+    `tracing`: set while there are spans. `name`: what the server calls itself. `access`: whom it
+    lets in, None for everyone.
     """
 
     held: Held
@@ -37,3 +39,4 @@ class Shared:
     rpcs: Rpcs = field(default_factory=Rpcs)
     tracing: Tracing | None = None
     name: str = "hostler"
+    access: Access | None = None

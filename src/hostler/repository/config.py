@@ -135,3 +135,101 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             extra={"unit": "bytes"},
         ),
     ] = 4 * 1024 * 1024 * 1024
+    archive_cache_dir: Annotated[
+        str,
+        msgspec.Meta(
+            description="Folder in which models of endpoints are kept once they are downloaded and "
+            "unpacked; servers may share it.",
+            extra={"unit": "path"},
+        ),
+    ] = "~/.cache/hostler/models"
+    archive_cache_bytes_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Most bytes in this folder, with what is being downloaded and unpacked; "
+            "what has not been used for longest goes first, and nothing that is in use.",
+            ge=16 * 1024 * 1024,
+            extra={"unit": "bytes"},
+        ),
+    ] = 64 * 1024 * 1024 * 1024
+    archive_bytes_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Largest archive that is downloaded.", ge=1, extra={"unit": "bytes"}
+        ),
+    ] = 16 * 1024 * 1024 * 1024
+    archive_unpacked_bytes_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Most bytes that one archive may unpack to, or that may lie under one "
+            "prefix.",
+            ge=1,
+            extra={"unit": "bytes"},
+        ),
+    ] = 32 * 1024 * 1024 * 1024
+    archive_files_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Most files that one archive may unpack to, or that may lie under one "
+            "prefix.",
+            ge=1,
+            extra={"unit": "count"},
+        ),
+    ] = 100_000
+    archive_ratio_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Growth past which an archive of more than 64 MiB of content is refused as "
+            "a bomb; models grow three- to tenfold.",
+            ge=1,
+            extra={"unit": "ratio"},
+        ),
+    ] = 200
+    fetches_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Most models that are downloaded and unpacked at the same time.",
+            ge=1,
+            le=256,
+            extra={"unit": "count"},
+        ),
+    ] = 4
+    fetch_attempts_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Attempts in a row to go on with a download that bring nothing, after "
+            "which it is given up; what came so far is kept.",
+            ge=1,
+            le=1000,
+            extra={"unit": "count"},
+        ),
+    ] = 8
+    fetch_pause_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="Pause after the first of these attempts; each one after is twice as long, "
+            "up to half a minute.",
+            gt=0,
+            le=60,
+            extra={"unit": "s"},
+        ),
+    ] = 0.5
+    images: Annotated[
+        tuple[
+            Annotated[
+                str,
+                msgspec.Meta(
+                    pattern="^[^=]+=(triton|tensorflow|pytorch|sklearn|xgboost|djl|mlflow|hostler|"
+                    "detect)$"
+                ),
+            ],
+            ...,
+        ],
+        msgspec.Meta(
+            description="How archives of container images are read, PATTERN=READER each, looked at "
+            "before the rows that are built in. Patterns are globs for the image's reference, with "
+            "or without registry, tag and digest; readers are triton, tensorflow, pytorch, "
+            "sklearn, xgboost, djl, mlflow, hostler, and detect, which looks into the archive.",
+            extra={"unit": "text"},
+        ),
+    ] = ()

@@ -66,6 +66,11 @@ class Repository:
         self._numbers = itertools.count()
         self._finalizer: weakref.finalize[..., Repository] | None = None
 
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Where it looks."""
+        return self._roots
+
     def scan(self) -> dict[str, Package]:
         """All packages by name, in name order; unchanged ones are the same objects as before.
 

@@ -6,7 +6,6 @@ Source: https://onnxruntime.ai/docs/api/python/api_summary.html
 from __future__ import annotations
 
 import ctypes
-import mmap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -83,6 +82,9 @@ _GRAPH_LEVELS: Final = {
 
 _BATCH_DEPENDENT_OPS: Final = (b"DynamicQuantizeLinear", b"DynamicQuantizeMatMul")
 """Operators whose scale is taken over the whole tensor, hence over all items of a batch."""
+
+_OP_BYTES_MAX: Final = max(map(len, _BATCH_DEPENDENT_OPS))
+_PIECE_BYTES: Final = 256 * 1024
 
 _ONNX_BFLOAT16: Final = 16
 """TensorProto.BFLOAT16. Source: onnx.proto."""
@@ -180,10 +182,17 @@ def _depends_on_batch(file: Path) -> bool:
     # The graph names its operators in plain text, so a search of the file answers in milliseconds
     # what parsing the graph would answer in as many seconds.
     try:
-        with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as m:
-            return any(m.find(name) >= 0 for name in _BATCH_DEPENDENT_OPS)
-    except (OSError, ValueError):
+        with file.open("rb", buffering=0) as handle:
+            before = b""
+            # Other threads run between pieces, and while one is read; a search stops them all.
+            while piece := handle.read(_PIECE_BYTES):
+                seen = before + piece
+                if any(name in seen for name in _BATCH_DEPENDENT_OPS):
+                    return True
+                before = seen[-_OP_BYTES_MAX:]
+    except OSError:
         return False
+    return False
 
 
 class OnnxGraph:

@@ -30,5 +30,11 @@ RUNTIMES: Final[dict[str, Runtime]] = {
         Runtime("onnx", in_process=True, stacked=True, pure=True),
         Runtime("torch", in_process=False, stacked=True, pure=True),
         Runtime("python", in_process=False, stacked=False, pure=False),
+        # SageMaker's framework containers: bytes through functions that a package brings.
+        Runtime("handler", in_process=False, stacked=False, pure=False),
+        # Packages with engines of their own: bytes through DJL's, MLflow's, TF Serving's protocol.
+        Runtime("djl", in_process=False, stacked=False, pure=False),
+        Runtime("mlflow", in_process=False, stacked=False, pure=False),
+        Runtime("tensorflow", in_process=False, stacked=False, pure=False),
     )
 }

@@ -9,11 +9,14 @@ from hostler.core import Context, InferRequest, InferResponse, ResponseStream
 from hostler.serving.live import LiveModel
 from hostler.serving.waits import Waits, refuse_recursion
 
-__all__ = ["Acquire", "Calls"]
+__all__ = ["Acquire", "Calls", "Resolve"]
+
+Resolve = Callable[[str, tuple[str, ...]], str]
+"""The name of the model that is meant by a name, asked along a call path. Raises: NOT_FOUND."""
 
 
 class Acquire(Protocol):
-    """`Serving.acquire`."""
+    """`Serving.acquire`, and hosted models are within reach."""
 
     def __call__(self, name: str, version: int | None, context: Context) -> Awaitable[LiveModel]:
         """A pinned model."""
@@ -24,16 +27,19 @@ class Calls:
     """See `core.Invoke`. Sub-calls take the path of all requests, without authentication.
 
     They never wait for their own callers: not for a replica that these hold (`waits`), and not for
-    memory that only these could give back (`Driver.demand`). `replicas`: see `Waits`.
+    memory that only these could give back (`Driver.demand`). `replicas`: see `Waits`. `resolve`:
+    hosted models ask those beside them by their short names.
     """
 
-    def __init__(self, acquire: Acquire, replicas: Callable[[str], int]) -> None:
+    def __init__(self, acquire: Acquire, replicas: Callable[[str], int], resolve: Resolve) -> None:
         self._acquire = acquire
+        self._resolve = resolve
         self._waits = Waits(replicas)
 
     async def infer(self, model: str, version: int | None, request: InferRequest) -> InferResponse:
         """See `core.Invoke`. Raises: INVALID_ARGUMENT, UNAVAILABLE where it would wait for ever."""
         context = request.context
+        model = self._resolve(model, context.call_path)
         refuse_recursion(context.call_path, model)
         wait = self._waits.begin(context.call_path, model)
         try:
@@ -51,6 +57,7 @@ class Calls:
     ) -> ResponseStream:
         """See `core.Invoke`. Raises: INVALID_ARGUMENT, UNAVAILABLE, as `infer`."""
         context = request.context
+        model = self._resolve(model, context.call_path)
         refuse_recursion(context.call_path, model)
         wait = self._waits.begin(context.call_path, model)
         live: LiveModel | None = None

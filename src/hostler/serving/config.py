@@ -209,3 +209,39 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             extra={"unit": "s"},
         ),
     ] = 2.0
+    target_wait_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="longest time a request waits for its target model of a multi-model "
+            "endpoint to be fetched and loaded; it is then told to come back, and the load goes on",
+            ge=0,
+            extra={"unit": "s"},
+        ),
+    ] = 60.0
+    target_load_timeout_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="longest time that fetching and loading a target model may take in all",
+            gt=0,
+            extra={"unit": "s"},
+        ),
+    ] = 360.0
+    target_check_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="time between two looks at the store for another archive of a target "
+            "model that is in use",
+            ge=0.05,
+            extra={"unit": "s"},
+        ),
+    ] = 10.0
+    targets_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="target models that one multi-model container knows at the same time, in "
+            "memory or not; those asked for longest ago are forgotten, and fetched again when they "
+            "are asked for",
+            ge=1,
+            extra={"unit": "count"},
+        ),
+    ] = 4096

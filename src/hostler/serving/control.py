@@ -14,7 +14,7 @@ from hostler.serving.config import Config
 from hostler.serving.driver import Driver
 from hostler.serving.ensembles import members_of
 from hostler.serving.lifecycle import State
-from hostler.serving.registry import Model, ModelVersion
+from hostler.serving.registry import Model, ModelVersion, is_hosted
 
 __all__ = ["Control", "PackageSource"]
 
@@ -76,9 +76,6 @@ class Control:
         packages = await asyncio.to_thread(self._repository.scan)
         if explicit:
             _check_known(self._config.startup_models, packages)
-        if not packages:
-            event = {"hint": "a repository holds <model>/<version>/model.onnx, or .onnx files"}
-            log.warning("repository.empty", extra={"event": event})
         for name in sorted(packages):
             self._register(packages[name], State.WITHDRAWN if explicit else State.REGISTERED)
         loop = asyncio.get_running_loop()
@@ -113,16 +110,19 @@ class Control:
 
     async def _load_first(self) -> None:
         if self._config.control_mode != "explicit":
-            await self._load_while_room(self._versions(self._models))
+            await self._load_while_room(self._versions(self._of_repository()))
             return
         names = self._config.startup_models
-        wanted = sorted(self._models) if "*" in names else names
+        wanted = sorted(self._of_repository()) if "*" in names else names
         for name in wanted:
             self._models[name].told = True
         versions = self._versions(self._with_members(wanted))
         for version in versions:
             version.admit()
         await self._load_while_room(versions)
+
+    def _of_repository(self) -> list[str]:
+        return [name for name in self._models if not is_hosted(name)]
 
     def _with_members(self, names: Iterable[str]) -> set[str]:
         """These models and, of ensembles, all that they are made of."""
@@ -204,16 +204,14 @@ class Control:
         appeared = sorted(name for name in packages if name not in self._models)
         for name in appeared:
             self._register(packages[name], State.REGISTERED)
-        for name in [name for name in self._models if name not in appeared]:
+        for name in [name for name in self._of_repository() if name not in appeared]:
             async with lock(name):
                 await self._refresh_one(self._models[name], packages.get(name))
         await self._load_while_room(self._versions(appeared))
 
     async def _refresh_one(self, model: Model, package: Package | None) -> None:
         if package is None:
-            model.error = None
-            await self._remove(model, set(model.versions))
-            self._models.pop(model.name, None)
+            await self.remove(model)
             return
         self._note(model, package)
         if package.error is not None:
@@ -252,13 +250,37 @@ class Control:
         versions = model.versions.values()
         await asyncio.gather(*(self._driver.withdraw(v, "unloaded", drain_s) for v in versions))
 
+    # -- packages of nobody's repository ---------------------------------------------------
+
+    async def host(self, package: Package, group: str, idle_ttl_s: float) -> None:
+        """See `Serving.host`; the caller orders the changes of one model."""
+        model = self._models.get(package.name)
+        if model is None:
+            model = self._register(package, State.REGISTERED)
+        model.group = group
+        try:
+            await self._follow(model, package, "host")
+        finally:
+            for version in model.versions.values():
+                version.idle_ttl_s = idle_ttl_s
+
+    async def warm(self, version: ModelVersion) -> None:
+        """Have it in memory. Raises: what its load fails with."""
+        await self._load(version, "warm")
+
+    async def remove(self, model: Model) -> None:
+        """Take a model out of service and forget it, once its requests are finished."""
+        model.error = None
+        await self._remove(model, set(model.versions))
+        self._models.pop(model.name, None)
+
     # -- one model -------------------------------------------------------------------------
 
     async def _follow(self, model: Model, package: Package, reason: str) -> None:
         """Make a model what its package says; whatever it replaces serves until it can.
 
-        Told to (`api`), all its versions are loaded; otherwise (`poll`) only what takes the place
-        of something in memory. Raises: the first failure; versions that are to go then stay.
+        Told to (`api`), all its versions are loaded; otherwise (`poll`, `host`) only what takes the
+        place of something in memory. Raises: the first failure; versions that are to go then stay.
         """
         serving = any(v.live is not None for v in model.versions.values())
         works = [self._follow_one(model, spec, reason, serving) for spec in package.versions]
@@ -269,7 +291,7 @@ class Control:
         await self._remove(model, set(model.versions) - {s.version for s in package.versions})
 
     async def _follow_one(self, model: Model, spec: ModelSpec, reason: str, serving: bool) -> None:
-        told = reason == "api"
+        told, anew = reason == "api", reason != "poll"
         version = model.versions.get(spec.version)
         if version is None:
             version = ModelVersion(spec, State.REGISTERED, admitted=not serving)
@@ -281,21 +303,21 @@ class Control:
         if version.loading is not None:
             await asyncio.wait([version.loading])
         if version.live is None:
-            if changed:
+            if changed or reason == "host":  # what is the same may lie in another folder now
                 version.spec = spec
                 version.error = None
-            if told or changed:
+            if anew or changed:
                 version.admit()
             if told or (not version.admitted and self._driver.may_retry(version)):
                 await self._load(version, reason)
-        elif changed and (told or self._driver.may_retry(version)):
+        elif changed and (anew or self._driver.may_retry(version)):
             await self._driver.reload(version, spec, reason)
 
     async def _load(self, version: ModelVersion, reason: str) -> None:
         """Load, and raise what went wrong."""
         load = self._driver.load(version, reason)
         await asyncio.wait([load])
-        error = None if load.cancelled() else load.result()
+        error = self._driver.given_up(version) if load.cancelled() else load.result()
         if error is not None:
             raise error
 

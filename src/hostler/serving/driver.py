@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Hashable
 from typing import Final
 
-from hostler.core import NEVER, Clock, Code, Context, HostlerError, ModelSpec
+from hostler.core import Clock, Code, Context, HostlerError, ModelSpec
 from hostler.serving.config import Config
 from hostler.serving.ensembles import Ensembles
+from hostler.serving.handover import cancelled, handed_over
 from hostler.serving.lifecycle import Event, State
 from hostler.serving.live import LiveModel
 from hostler.serving.memory import shortage, unmovable_bytes
@@ -22,6 +23,10 @@ __all__ = ["Driver"]
 
 _LOAD: Final = "hostler load"
 _STOPPING: Final = "is not loaded: the server is stopping"
+_UNWANTED: Final = "is not loaded: it was taken out of service meanwhile"
+
+# Requests that wait for a load may give up at any time.
+_LOOK_S: Final = 0.05
 
 # Codes of a failed load that mean the same to the caller of an inference; all others become
 # UNAVAILABLE, because an error in a package is not an error in the request.
@@ -61,32 +66,18 @@ class Driver:
             return live
         now = self._clock.now()
         self._refuse(version, context, now)
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[LiveModel] = loop.create_future()
-        version.waiters[waiter] = None
         self.load(version, "demand")
-        timer = None
-        if context.deadline != NEVER:
-            timer = loop.call_later(context.deadline - now, _fail, waiter, _late(version))
-        context.on_cancel(lambda: _fail(waiter, _cancelled()))
         self._waiting += 1
         try:
-            return await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                waiter.result().release()  # handed over just as the request was given up
-            raise
+            wait_s = context.deadline - now
+            return await handed_over(version.waiters, context, wait_s, _late(version))
         finally:
             self._waiting -= 1
-            context.on_cancel(None)
-            version.waiters.pop(waiter, None)
-            if timer is not None:
-                timer.cancel()
 
     def _refuse(self, version: ModelVersion, context: Context, now: float) -> None:
         """Raise at once where waiting is of no use."""
         if context.cancelled:
-            raise _cancelled()
+            raise cancelled()
         if context.deadline <= now:
             raise _late(version)
         if version.state is State.FAILED and version.error is not None and now < version.retry_at:
@@ -124,7 +115,12 @@ class Driver:
 
     def _never_ran(self, version: ModelVersion, task: asyncio.Task[HostlerError | None]) -> None:
         if version.loading is task:  # cancelled before its first step
-            self._finish_load(version, gone(version, _STOPPING))
+            self._finish_load(version, self.given_up(version))
+
+    @staticmethod
+    def given_up(version: ModelVersion) -> HostlerError:
+        """The error of a load that was cancelled."""
+        return gone(version, _UNWANTED if version.barred else _STOPPING)
 
     def _finish_load(self, version: ModelVersion, failure: HostlerError | None) -> None:
         """Tell everybody, in the same step of the loop as the load ends."""
@@ -143,7 +139,7 @@ class Driver:
                 await asyncio.wait([version.closing])
             failure = None if version.live is not None else await self._load_closed(version, reason)
         except asyncio.CancelledError:
-            failure = gone(version, _STOPPING)
+            failure = self.given_up(version)
             raise
         finally:
             self._finish_load(version, failure)
@@ -251,12 +247,11 @@ class Driver:
     async def withdraw(self, version: ModelVersion, reason: str, drain_s: float) -> None:
         """Take a version out of service: its requests finish, then its memory is freed.
 
-        A load in flight is let finish first, for those who wait for it. Idempotent.
+        Idempotent.
         """
         version.barred = True
         self.memory.publish(version)
-        while version.loading is not None:
-            await asyncio.wait([version.loading])
+        await self._end_load(version, drain_s)
         version.reason = reason
         version.error = None
         if version.state is State.EVICTING:
@@ -271,6 +266,14 @@ class Driver:
         if version.closing is not None:
             await asyncio.wait([version.closing])
         self.memory.publish(version)
+
+    async def _end_load(self, version: ModelVersion, drain_s: float) -> None:
+        """A load in flight goes on for requests that wait for it, and for at most this long."""
+        end = self._clock.now() + drain_s
+        while (load := version.loading) is not None:
+            if not version.waiters or self._clock.now() >= end:
+                load.cancel()
+            await asyncio.wait([load], timeout=_LOOK_S)
 
     # -- the end ---------------------------------------------------------------------------
 
@@ -288,15 +291,6 @@ class Driver:
             await asyncio.wait(tasks)
 
 
-def _fail(waiter: asyncio.Future[LiveModel], error: HostlerError) -> None:
-    if not waiter.done():
-        waiter.set_exception(error)
-
-
-def _cancelled() -> HostlerError:
-    return HostlerError(Code.CANCELLED, "the client closed the connection")
-
-
 def _late(version: ModelVersion) -> HostlerError:
     return HostlerError(
         Code.DEADLINE_EXCEEDED,
@@ -305,7 +299,10 @@ def _late(version: ModelVersion) -> HostlerError:
 
 
 def _for_caller(version: ModelVersion, error: HostlerError, retry_after_s: float) -> HostlerError:
-    """A failed load as the caller of an inference gets it; a new object each time."""
+    """A failed load as the caller of an inference gets it; a new object each time.
+
+    Where another code takes the place of the error's own, that is in its details, as `cause`.
+    """
     code = error.code if error.code in _PASSED_ON else Code.UNAVAILABLE
     label = version.spec.label
     said = f"model '{version.spec.name}'"
@@ -313,6 +310,6 @@ def _for_caller(version: ModelVersion, error: HostlerError, retry_after_s: float
     return HostlerError(
         code,
         error.message if named else f"model '{label}' could not be loaded: {error.message}",
-        details=error.details,
+        details=error.details if code is error.code else {**error.details, "cause": error.code},
         retry_after_s=error.retry_after_s or retry_after_s,
     )

@@ -10,6 +10,7 @@ from hostler.core import (
     Code,
     Context,
     EnsemblePlan,
+    EnsembleStep,
     HostlerError,
     Inspection,
     Invoke,
@@ -80,7 +81,7 @@ class Ensembles:
 
     async def _part(self, spec: ModelSpec, index: int) -> ModelSpec:
         step = _plan_of(spec).steps[index]
-        completed = self._version(step.model, step.version).completed_spec()
+        completed = self._version(spec, step).completed_spec()
         if completed is not None:
             return completed
         context = Context(call_path=(spec.name,))
@@ -90,12 +91,17 @@ class Ensembles:
         finally:
             live.release()
 
-    def _version(self, name: str, version: int | None) -> ModelVersion:
+    def _version(self, spec: ModelSpec, step: EnsembleStep) -> ModelVersion:
         """Raises: NOT_FOUND, UNAVAILABLE."""
+        name = step.model
         model = self._models.get(name)
-        if model is None:
+        if model is None or (model.group and model.group != self._group(spec.name)):
             raise HostlerError(Code.NOT_FOUND, f"there is no model '{name}' in the repository")
-        return model.find(version)
+        return model.find(step.version)
+
+    def _group(self, name: str) -> str:
+        model = self._models.get(name)
+        return "" if model is None else model.group
 
     def _circle(self, spec: ModelSpec) -> HostlerError | None:
         """The error of an ensemble that contains itself through others.
@@ -131,7 +137,7 @@ class Ensembles:
             return None
         for index, step in enumerate(spec.ensemble.steps):
             try:
-                version = self._version(step.model, step.version)
+                version = self._version(spec, step)
                 reason = version.unhealthy_because()
                 inner = self.problem(version.spec, (*path, spec.name))
             except HostlerError as error:
@@ -161,7 +167,7 @@ class Ensembles:
             return False
         for step in _plan_of(spec).steps:
             try:
-                version = self._version(step.model, step.version)
+                version = self._version(spec, step)
             except HostlerError:
                 continue  # which is told at once
             if version.completed_spec() is None and version.available and version.live is None:
@@ -202,7 +208,7 @@ class Ensembles:
 
         Raises: NOT_FOUND, UNAVAILABLE.
         """
-        versions = [self._version(step.model, step.version) for step in _plan_of(spec).steps]
+        versions = [self._version(spec, step) for step in _plan_of(spec).steps]
         parts = [version.completed_spec() for version in versions]
         known = [part for part in parts if part is not None]
         return known if len(known) == len(parts) else None

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from hostler.core import Clock, Code, Context, HostlerError, Placement
-from hostler.repository import Override
+from hostler.core import Clock, Code, Context, HostlerError, Placement, Report
+from hostler.repository import Override, Package
 from hostler.serving.calls import Calls
 from hostler.serving.config import Config
 from hostler.serving.control import Control, PackageSource
 from hostler.serving.driver import Driver
+from hostler.serving.endpoints import Endpoints
 from hostler.serving.ensembles import Ensembles
 from hostler.serving.host import Host
+from hostler.serving.hosting import Hosting
 from hostler.serving.live import LiveModel, NewScheduler
 from hostler.serving.loader import Loader
-from hostler.serving.registry import MemoryReport, Model, ModelStatus, ModelVersion
+from hostler.serving.registry import (
+    MemoryReport,
+    Model,
+    ModelStatus,
+    ModelVersion,
+    is_hosted,
+)
 from hostler.serving.residency import Residency
 
 __all__ = ["Serving"]
@@ -32,7 +40,8 @@ class Serving:
     """All models of this server: which are known, which are in memory, and how to get one.
 
     The path of a request is `live(...)`, or `await acquire(...)` where that gives None, then
-    `infer` while a pin is held.
+    `infer` while a pin is held. Hosted models are out of reach of these two: they are asked through
+    `endpoints`.
     """
 
     def __init__(
@@ -44,17 +53,22 @@ class Serving:
         clock: Clock,
         host: Host,
     ) -> None:
-        self.calls = Calls(self.acquire, self._replicas)
+        self.calls = Calls(self._acquire, self._replicas, self._resolve)
         loader = Loader(placement, new_scheduler, config, clock, host, self.calls)
         self._config = config
         self._clock = clock
+        self._repository = repository
         self._models: dict[str, Model] = {}
         self._live: dict[tuple[str, int | None], LiveModel] = {}
         memory = Residency(loader, config, clock, host, self._publish, repository.equip)
-        self._ensembles = Ensembles(self._models, self.acquire, self.calls, config, clock)
+        self._ensembles = Ensembles(self._models, self._acquire, self.calls, config, clock)
         self._driver = Driver(memory, self._ensembles, config, clock)
         self._control = Control(self._models, repository, self._driver, config, self._forget)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._hosting = Hosting(
+            self._models, self._control, self._driver, self._lock, self._operate
+        )
+        self.endpoints = Endpoints(self._hosting, config, clock)
         self._operations: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._started = False
@@ -76,14 +90,16 @@ class Serving:
         """Refuse new requests, wait at most this long for those there are, free everything."""
         self._stopping = True
         self._live.clear()
+        self._hosting.stop()
         end = self._clock.now() + drain_s
         await self._control.stop()
         driver = self._driver
-        while driver.busy() and (left := end - self._clock.now()) > 0:
+        while self._busy() and (left := end - self._clock.now()) > 0:
             idle = driver.memory.changes.wait_until(
-                lambda: not driver.busy(), min(left, _STOP_LOOK_S)
+                lambda: not self._busy(), min(left, _STOP_LOOK_S)
             )
             await idle
+        await self.endpoints.stop()
         await driver.finish()
         left = max(0.0, end - self._clock.now())
         versions = [v for model in self._models.values() for v in model.versions.values()]
@@ -93,6 +109,10 @@ class Serving:
         if self._operations:
             await asyncio.wait(self._operations)
         await driver.finish()
+        self.endpoints.release_all()
+
+    def _busy(self) -> bool:
+        return self._driver.busy() or self.endpoints.busy()
 
     def ready(self) -> bool:
         """Whether the server is to get traffic: first loads through, and not ending."""
@@ -118,10 +138,27 @@ class Serving:
             raise HostlerError(Code.UNAVAILABLE, "the server is stopping")
         return await self._driver.demand(self._model(name).find(version), context)
 
-    def _model(self, name: str) -> Model:
+    async def _acquire(self, name: str, version: int | None, context: Context) -> LiveModel:
+        """As `acquire`, for models that ask models: hosted ones are within reach."""
+        if not is_hosted(name):
+            return await self.acquire(name, version, context)
+        live = self._hosting.live.get((name, version))
+        if live is not None:
+            live.pin()
+            return live
         model = self._models.get(name)
         if model is None:
-            raise HostlerError(Code.NOT_FOUND, f"Request for unknown model: '{name}' is not found")
+            raise _unknown(name)
+        return await self._driver.demand(model.find(version), context)
+
+    def _resolve(self, name: str, call_path: tuple[str, ...]) -> str:
+        return self._hosting.resolve(name, call_path)
+
+    def _model(self, name: str) -> Model:
+        """As those outside know it: a hosted model is none of theirs."""
+        model = self._models.get(name)
+        if model is None or is_hosted(name):
+            raise _unknown(name)
         return model
 
     def _replicas(self, name: str) -> int:
@@ -133,16 +170,11 @@ class Serving:
         if self._stopping:
             return
         name, number = version.spec.name, version.spec.version
-        self._point((name, number), None if version.barred else version.live)
+        table = self._hosting.live if is_hosted(name) else self._live
         model = self._models.get(name)
         default = model.default() if model is not None else None
-        self._point((name, None), default.live if default is not None else None)
-
-    def _point(self, key: tuple[str, int | None], live: LiveModel | None) -> None:
-        if live is None:
-            self._live.pop(key, None)
-        else:
-            self._live[key] = live
+        _point(table, (name, number), None if version.barred else version.live)
+        _point(table, (name, None), default.live if default is not None else None)
 
     def _forget(self, model: Model, version: int) -> None:
         """Remove a version that is withdrawn, and the model with its last."""
@@ -173,11 +205,14 @@ class Serving:
         model = self._model(name)
         return sorted(n for n, v in model.versions.items() if v.admitted and v.available)
 
-    def index(self) -> list[ModelStatus]:
-        """A row for every version there is, loaded or not, by name and version."""
+    def index(self, *, hosted: bool = False) -> list[ModelStatus]:
+        """A row for every version there is, loaded or not, by name and version.
+
+        `hosted`: those of hosted models, too, which are nobody's business outside this server.
+        """
         ledger = self._driver.memory.ledger
         rows = []
-        for name in sorted(self._models):
+        for name in sorted(name for name in self._models if hosted or not is_hosted(name)):
             model = self._models[name]
             if not model.versions:
                 rows.append(model.status())
@@ -201,6 +236,10 @@ class Serving:
             loaded=memory.loaded,
         )
 
+    def know_libraries(self, grown_bytes: int) -> None:
+        """Libraries have made this process grow so much: that is not held against the models."""
+        self._driver.memory.know(grown_bytes)
+
     # -- the repository API ----------------------------------------------------------------
 
     async def load(self, name: str, override: Override | None = None) -> None:
@@ -211,6 +250,8 @@ class Serving:
         Raises: UNAVAILABLE outside control mode explicit; NOT_FOUND; what loading fails with.
         """
         self._allow()
+        if is_hosted(name):
+            raise _unknown(name)
         try:
             await self._operate(self._load(name, override))
         except HostlerError as error:
@@ -246,6 +287,8 @@ class Serving:
         Source: Triton core `DependencyGraph::RemoveNodes`.
         """
         self._allow()
+        if is_hosted(name):
+            return
         await self._operate(self._unload(name, unload_dependents=unload_dependents))
 
     async def _unload(self, name: str, *, unload_dependents: bool) -> None:
@@ -258,6 +301,68 @@ class Serving:
             model = self._models.get(member)
             if model is not None and not model.told and not self._ensembles.used(member):
                 await self._unload(member, unload_dependents=True)
+
+    # -- packages of nobody's repository ---------------------------------------------------
+
+    async def host(self, packages: Sequence[Package], *, idle_ttl_s: float = 0.0) -> None:
+        """Have packages served beside the repository's, whatever the control mode; for endpoints.
+
+        Their names hold a `/`; those that begin with another's name and a `/` belong to it, and it
+        may ask them by what follows. Each is loaded on demand. In place of one that is in memory
+        under its name, the new one is loaded at once, unless its fingerprint is the same: the old
+        one serves until the new one can, and then finishes its requests.
+        `idle_ttl_s`: they leave memory after so many seconds without requests; 0 leaves it to
+        `Config.idle_ttl_s`.
+        Raises: INVALID_ARGUMENT for a name, ALREADY_EXISTS where it belongs to another, the error
+        of a package that cannot be read, all of these before anything has changed; what loading
+        the new one fails with, and the old one goes on.
+        """
+        await self._hosting.host(packages, idle_ttl_s)
+
+    async def equip(self, packages: Sequence[Package], report: Report) -> None:
+        """Have the Python environments of packages built, so that no later load has to wait for it.
+
+        `report` gets the steps of a build, which may take minutes. Raises: what the first package's
+        fails with; that others fail is told by their loads.
+        """
+        for place, package in enumerate(packages):
+            for spec in package.versions:
+                if spec.environment is None:
+                    continue
+                try:
+                    await self._repository.equip(spec, report)
+                except HostlerError:
+                    if not place:
+                        raise
+
+    async def warm(self, name: str) -> None:
+        """Have a hosted model in memory now. Raises: NOT_FOUND; what its load fails with."""
+        await self._hosting.warm(name)
+
+    def hosted_ready(self, name: str) -> bool:
+        """Whether a request to a hosted model would be served, perhaps after a load on demand."""
+        model = self._models.get(name)
+        if model is None or not is_hosted(name):
+            return False
+        try:
+            found = model.find(None)
+            return found.healthy and self._ensembles.problem(found.spec) is None
+        except HostlerError:
+            return False
+
+    async def acquire_hosted(self, name: str, context: Context) -> LiveModel:
+        """A hosted model, pinned, loaded first if need be; give it back with `release()`.
+
+        Raises: as `acquire`.
+        """
+        return await self._hosting.acquire(name, context)
+
+    async def unhost(self, names: Sequence[str]) -> None:
+        """Forget hosted packages; returns when their requests are finished and memory is free.
+
+        Of no effect on unknown names. After `Config.drain_timeout_s` what is left is refused.
+        """
+        await self._hosting.unhost(names)
 
     async def _operate(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a change to its end, even if whoever asked for it has gone."""
@@ -289,3 +394,18 @@ class Serving:
         if lock is None:
             lock = self._locks[name] = asyncio.Lock()
         return lock
+
+
+def _point(
+    table: dict[tuple[str, int | None], LiveModel],
+    key: tuple[str, int | None],
+    live: LiveModel | None,
+) -> None:
+    if live is None:
+        table.pop(key, None)
+    else:
+        table[key] = live
+
+
+def _unknown(name: str) -> HostlerError:
+    return HostlerError(Code.NOT_FOUND, f"Request for unknown model: '{name}' is not found")

@@ -10,7 +10,12 @@ from hostler.core import Code, HostlerError, ModelSpec, Stats
 from hostler.serving.lifecycle import AVAILABLE, INDEX_STATES, Event, State, step
 from hostler.serving.live import LiveModel
 
-__all__ = ["MemoryReport", "Model", "ModelStatus", "ModelVersion"]
+__all__ = ["MemoryReport", "Model", "ModelStatus", "ModelVersion", "is_hosted"]
+
+
+def is_hosted(name: str) -> bool:
+    """Whether a name stands for a package that endpoints host: those alone hold a `/`."""
+    return "/" in name
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +24,7 @@ class ModelStatus:
 
     `state`: READY (loaded, or loaded when asked for), UNAVAILABLE, LOADING or UNLOADING.
     `footprint_bytes`: 0 when it is not in memory. `busy`: see `LiveModel.busy`. `last_error`: of
-    its last failed load or request.
+    its last failed load or request. `hosted`: by an endpoint; it is in no repository.
     """
 
     name: str
@@ -32,6 +37,7 @@ class ModelStatus:
     busy: int
     stats: Stats
     last_error: str
+    hosted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ class ModelVersion:
     before which no request may try again. `known`: fingerprint and measured bytes of the last load.
     `completed`: the spec of the last load, joined with what the model said of itself.
     `loading`: the one load in flight; `closing`: the one eviction in flight; `waiters`: requests
-    that wait for a load.
+    that wait for a load. `idle_ttl_s`: of its own, 0 for `Config.idle_ttl_s`.
     """
 
     __slots__ = (
@@ -66,6 +72,7 @@ class ModelVersion:
         "closing",
         "completed",
         "error",
+        "idle_ttl_s",
         "key",
         "known",
         "live",
@@ -95,6 +102,7 @@ class ModelVersion:
         self.loading: asyncio.Task[HostlerError | None] | None = None
         self.closing: asyncio.Task[None] | None = None
         self.on_demand = False
+        self.idle_ttl_s = 0.0
         self.waiters: dict[asyncio.Future[LiveModel], None] = {}
         self.stats = Stats()
 
@@ -160,6 +168,7 @@ class ModelVersion:
             busy=self.live.busy if self.live is not None else 0,
             stats=self.stats,
             last_error=last_error.message if last_error is not None else self.stats.last_error,
+            hosted=is_hosted(self.spec.name),
         )
 
 
@@ -167,14 +176,17 @@ class Model:
     """All versions of one model. `error`: why its package cannot be read, or None.
 
     `told`: somebody asked for this very model to be loaded, not only for an ensemble of it.
+    `group`: of a hosted model, the name under which it and the models beside it are asked from
+    outside; "" for one of the repository.
     """
 
-    __slots__ = ("error", "name", "told", "versions")
+    __slots__ = ("error", "group", "name", "told", "versions")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.error: HostlerError | None = None
         self.told = False
+        self.group = ""
         self.versions: dict[int, ModelVersion] = {}
 
     @property
@@ -230,6 +242,7 @@ class Model:
             busy=0,
             stats=Stats(),
             last_error=message,
+            hosted=is_hosted(self.name),
         )
 
     def _unavailable(self, version: ModelVersion | None = None) -> HostlerError:
@@ -240,8 +253,5 @@ class Model:
         label = self.name if version is None else version.spec.label
         reasons = [v.reason for v in self.versions.values() if v.reason]
         reason = (version.reason if version is not None else "") or next(iter(reasons), "unloaded")
-        return HostlerError(
-            Code.UNAVAILABLE,
-            f"model '{label}' is not available: {reason}; load it with "
-            f"POST /v2/repository/models/{self.name}/load",
-        )
+        hint = "" if self.group else f"; load it with POST /v2/repository/models/{self.name}/load"
+        return HostlerError(Code.UNAVAILABLE, f"model '{label}' is not available: {reason}{hint}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Set
 from typing import Any, Final, TypeVar
 
 from hostler.core import Clock, Code, HostlerError, ModelSpec, Report
@@ -98,6 +98,10 @@ class Residency:
             share = self._config.memory_share
             self.ledger.budget_bytes = max(1, int(share * self._host.available_bytes()))
         self._empty_bytes = self._host.process_bytes()
+
+    def know(self, grown_bytes: int) -> None:
+        """So much of this process's growth is libraries, and no model's."""
+        self._empty_bytes += max(0, grown_bytes)
 
     @property
     def loaded(self) -> int:
@@ -286,6 +290,12 @@ class Residency:
             version.closing = self.spawn(self._finish_eviction(version, victim.key))
             self.publish(version)
 
+    def dismiss(self, names: Set[str], reason: str) -> None:
+        """Evict those of these models that are idle."""
+        victims = [resident for resident in evictable(self.residents()) if resident.name in names]
+        if victims:
+            self.evict(victims, 0, reason)
+
     async def _finish_eviction(self, version: ModelVersion, key: Hashable) -> None:
         await self._close(key, gone(version, "was evicted"))
         version.closing = None
@@ -335,11 +345,15 @@ class Residency:
                 "budget_bytes": self.ledger.budget_bytes,
             }
             log.warning("memory.over_budget", extra={"event": event})
-        if self._config.idle_ttl_s:
-            oldest = self._clock.now() - self._config.idle_ttl_s
-            idle = [r for r in evictable(self.residents()) if r.last_used <= oldest]
+        now = self._clock.now()
+        idle = [r for r in evictable(self.residents()) if self._unused(r, now)]
+        if idle:
             self.evict(idle, 0, "idle")
         self.changes.notify()
+
+    def _unused(self, resident: Resident, now: float) -> bool:
+        ttl_s = self._places[resident.key].version.idle_ttl_s or self._config.idle_ttl_s
+        return bool(ttl_s) and resident.last_used <= now - ttl_s
 
     async def _measure_workers(self) -> None:
         workers = {

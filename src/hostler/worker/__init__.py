@@ -14,4 +14,7 @@ frames (`channel.py`) over one Unix socket, with tensors in shared memory.
                   cancelled?), calls.py (other models), chores.py (a helper thread)
     pb_*.py       what `triton_python_backend_utils` gives Python models
     adapters/     how each framework opens and runs a model
+    handler_*.py  scripts of SageMaker's containers: functions, context, bodies <-> arrays;
+                  toolkits/ what a script leaves out, sagemaker_modules.py what it imports
+    variables.py  variables that would have changed how this process starts
 """

@@ -5,17 +5,27 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from typing import Any
 
 __all__ = ["Failure", "describe", "failure_of"]
 
 
 class Failure(Exception):
-    """`code`: the name of one of the server's canonical codes. `message`: one line."""
+    """`code`: the name of one of the server's canonical codes. `message`: one line.
 
-    def __init__(self, code: str, message: str) -> None:
+    `status`: the HTTP status that a request handler of the package answers with, 400 to 599; 0
+    where it names none.
+    """
+
+    def __init__(self, code: str, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.status = status
+
+    def told(self) -> list[Any]:
+        """As a frame has it: code and message, then details where there are any."""
+        return [self.code, self.message, *([{"status": self.status}] if self.status else [])]
 
 
 def describe(error: BaseException, directory: str) -> str:

@@ -36,6 +36,7 @@ from .limits import LOADING_BYTES, RUNNING_BYTES, limit_memory
 from .results import ResultWriter
 from .task import Answer, Request, Task
 from .tensors import Inputs
+from .variables import set_variables
 
 __all__ = ["serve"]
 
@@ -106,6 +107,7 @@ class Worker:
         self._results = results = ResultWriter(task, inline_bytes_max, frame_bytes_max)
         window = header["stream_responses_max"], header["stream_bytes_max"]
         self._exchange = exchange = Exchange(self._channel, results, *window)
+        set_variables(header.get("variables", {}))
         limit_memory(task.memory_bytes_max, LOADING_BYTES)
         try:
             adapter = adapter_for(header["runtime"], exchange)

@@ -77,7 +77,7 @@ class ResultWriter:
 
     def _describe(self, result: Answer | Failure, writer: Writer) -> dict[str, Any]:
         if isinstance(result, Failure):
-            return {"error": [result.code, result.message]}
+            return {"error": result.told()}
         try:
             return {
                 "outputs": writer.write(result.outputs),
@@ -85,7 +85,7 @@ class ResultWriter:
             }
         except (Exception, SystemExit) as error:  # noqa: BLE001 - str() of user objects
             failure = self.failure(error, "returned an output that cannot be read")
-            return {"error": [failure.code, failure.message]}
+            return {"error": failure.told()}
 
     def _refused(self, size: int) -> dict[str, Any]:
         text = (

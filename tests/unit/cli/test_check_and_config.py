@@ -110,3 +110,11 @@ def test_markdown_is_the_reference_page(run: Any) -> None:
     page = run("config", "--markdown").out
     assert page.startswith("# Settings")
     assert all(f"| `{name}` |" in page for name in known_settings())
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_secrets_are_not_shown(run: Any, form: list[str]) -> None:
+    secrets = ["storage.s3_secret_access_key=hunter2", "storage.s3_access_key_id=key"]
+    shown = run("config", "storage", *form, *(word for s in secrets for word in ("--set", s))).out
+    assert "***" in shown
+    assert "hunter2" not in shown

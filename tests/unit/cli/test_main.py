@@ -20,8 +20,9 @@ class FakeApp:
         self.outcome = outcome
         self.calls: list[tuple[Any, list[Path]]] = []
 
-    def serve(self, settings: Any, paths: list[Path]) -> int:
+    def serve(self, settings: Any, paths: list[Path], told: Any) -> int:
         """As `app.serve`."""
+        self.told = set(told)
         self.calls.append((settings, paths))
         if isinstance(self.outcome, BaseException):
             raise self.outcome
@@ -75,6 +76,21 @@ def test_serve_hands_settings_and_folders_to_the_app(
     assert settings.serving.control_mode == "explicit"
     assert settings.serving.startup_models == ("a,b", "c")
     assert settings.scheduler.queue_requests_max == 7
+    assert app.told == {
+        "gateway.host",
+        "gateway.port",
+        "scheduler.queue_requests_max",
+        "serving.control_mode",
+        "serving.loads_max",
+        "serving.memory_budget_bytes",
+        "serving.startup_models",
+    }
+
+
+def test_serve_without_models_waits_for_some(run: Any, app: FakeApp) -> None:
+    assert run("serve", "--state-dir", "state").code == 0
+    [(settings, paths)] = app.calls
+    assert (paths, settings.control.state_dir) == ([], Path("state"))
 
 
 def test_the_apps_exit_code_is_the_commands(run: Any, app: FakeApp, tmp_path: Path) -> None:
@@ -83,7 +99,6 @@ def test_the_apps_exit_code_is_the_commands(run: Any, app: FakeApp, tmp_path: Pa
 
 
 MISUSES = [
-    (("serve",), "PATH"),
     (("serve", "/no/such/folder"), "/no/such/folder: no such file or folder"),
     (("serve", ".", "--prot", "1"), "--port"),
     (("serve", ".", "--port", "70000"), "--port: gateway.port is '70000', but an integer"),

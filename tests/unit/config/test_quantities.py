@@ -6,7 +6,13 @@ import math
 
 import pytest
 
-from hostler.config.quantities import format_bytes, format_seconds, parse_bytes, parse_seconds
+from hostler.config.quantities import (
+    format_bytes,
+    format_quantity,
+    format_seconds,
+    parse_bytes,
+    parse_seconds,
+)
 
 SIZES = [
     ("0", 0),
@@ -95,3 +101,8 @@ def test_durations_for_people(seconds: float, text: str) -> None:
 def test_a_formatted_size_reads_back(text: str) -> None:
     size = parse_bytes(text)
     assert parse_bytes(format_bytes(size)) == pytest.approx(size, rel=0.06)
+
+
+def test_a_secret_is_not_shown() -> None:
+    assert format_quantity("hunter2", "secret") == "***"
+    assert format_quantity("", "secret") == ""

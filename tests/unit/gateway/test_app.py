@@ -462,6 +462,9 @@ async def test_remembered_routes_are_bounded(case: Case) -> None:
     for number in range(4200):
         case.application._find(b"/v2/models/%d/infer" % number)
     assert 0 < len(case.application._targets) <= 4096
+    case.application._targets.clear()
+    assert case.application._find(b"/v2/models/" + b"m" * 600 + b"/infer").action == "infer"
+    assert not case.application._targets
 
 
 async def test_other_kinds_of_connection_are_left_alone(case: Case) -> None:

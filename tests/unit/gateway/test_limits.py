@@ -6,7 +6,7 @@ import pytest
 
 from hostler.core import HostlerError
 from hostler.gateway import Config
-from hostler.gateway.address import check_address
+from hostler.gateway.address import check_address, warn_of_clear_text
 from hostler.gateway.http.limits import Overdue, Phase, overdue
 
 CONFIG = Config(header_timeout_s=2, body_timeout_s=3, keep_alive_s=5, linger_s=1)
@@ -49,3 +49,22 @@ def test_clients_with_certificates_are_known() -> None:
     check_address(Config(host="0.0.0.0", tls_certificate="a", tls_client_ca="b"))
     with pytest.raises(HostlerError, match="tls_client_ca"):
         check_address(Config(host="0.0.0.0", tls_certificate="a"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        ({"host": "0.0.0.0"}, True),
+        ({"host": "0.0.0.0", "tls_certificate": "a"}, False),
+        ({"host": "127.0.0.1"}, False),
+    ],
+)
+def test_keys_are_enough_to_listen_beyond_loopback(
+    settings: dict[str, str], warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = Config(keys_file="keys.yaml", **settings)
+    check_address(config)
+    warn_of_clear_text(config)
+    assert [record.getMessage() for record in caplog.records] == (
+        ["gateway.tokens_in_clear"] if warned else []
+    )

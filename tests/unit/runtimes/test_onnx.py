@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from fakes import onnx_models
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
@@ -156,6 +157,20 @@ def test_what_a_graph_says(tmp_path: Path) -> None:
         spec_of(onnx_models.dynamically_quantised(tmp_path / "q.onnx")), 1
     )
     assert quantised.inspection.batch_dependent is True
+
+
+@pytest.mark.parametrize("before", [0, 1, 10, 20, 21])
+def test_an_operator_is_found_wherever_its_name_lies(tmp_path: Path, before: int) -> None:
+    """Files are searched in pieces of 256 KiB; `before`: letters of the name before a seam."""
+    file = onnx_models.dynamically_quantised(tmp_path / "q.onnx")
+    model = onnx.load(file)
+    model.doc_string = "x" * 1024 * 255  # it stands before the graph
+    at = model.SerializeToString().index(b"DynamicQuantizeLinear")
+    model.doc_string += "x" * (1024 * 256 - before - at)
+    content = model.SerializeToString()
+    assert content.index(b"DynamicQuantizeLinear") == 1024 * 256 - before
+    file.write_bytes(content)
+    assert runtime.open_graph(spec_of(file), 1).inspection.batch_dependent is True
 
 
 @pytest.mark.parametrize(

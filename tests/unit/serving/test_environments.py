@@ -12,6 +12,7 @@ from fakes.clock import virtual
 from fakes.serving import World, fake_spec, refused
 
 from hostler.core import Code, Environment, HostlerError, ModelSpec, Report
+from hostler.repository import Package
 
 PYTHON = Path("/environments/x/bin/python")
 OWN = Environment("requirements", Path("m/requirements.txt"), Path("m"))
@@ -107,3 +108,25 @@ async def test_the_end_of_the_server_ends_a_build() -> None:
         await asyncio.sleep(1.0)
         assert not load.done()
     assert gate.cancelled
+
+
+@virtual
+async def test_environments_are_built_ahead_of_a_load() -> None:
+    """Those of models beside the one that is asked may fail, which is for their loads to tell."""
+    broken = HostlerError(Code.INVALID_ARGUMENT, "broken")
+    world = World()
+    gates = {name: Gate(error) for name, error in (("p/a", None), ("p/a/b", broken))}
+    world.repository.equips = {name: gate.equip for name, gate in gates.items()}
+    packages = [Package(name, (with_environment(name),)) for name in gates]
+    packages.append(Package("p/a/c", (fake_spec("p/a/c"),)))
+    async with world:
+        steps: list[str] = []
+        equipping = asyncio.ensure_future(world.serving.equip(packages, steps.append))
+        for gate in gates.values():
+            await asyncio.sleep(1.0)
+            assert not equipping.done()
+            gate.open.set()
+        await equipping
+        assert steps == ["installing requirements: collecting numpy"] * 2
+        gates["p/a"].error = broken
+        await refused(world.serving.equip(packages, steps.append), broken.code, "broken")

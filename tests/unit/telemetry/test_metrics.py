@@ -8,7 +8,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from hostler.core import LATENCY_BOUNDS_S, Stats
-from hostler.telemetry import METRICS, ModelRow, ServerRow, render_metrics
+from hostler.telemetry import (
+    METRICS,
+    EndpointRow,
+    EndpointTotals,
+    ModelRow,
+    ServerRow,
+    render_metrics,
+)
 
 
 def server(**fields: Any) -> ServerRow:
@@ -29,6 +36,8 @@ def server(**fields: Any) -> ServerRow:
         "responses": {200: 3, 404: 1},
         "rpcs_in_flight": 13,
         "rpcs": {("ModelInfer", "OK"): 4},
+        "refusals": 14,
+        "endpoints": EndpointTotals(15, 16, 17, 18, 19),
     }
     return ServerRow(**(values | fields))
 
@@ -40,11 +49,37 @@ def model(name: str, version: str = "1", requests: int = 0) -> ModelRow:
     return ModelRow(name, version, True, 100, stats)
 
 
+def endpoint(name: str, requests: int = 1, **fields: Any) -> EndpointRow:
+    buckets = [0] * (len(LATENCY_BOUNDS_S) + 1)
+    buckets[2] = requests
+    values: dict[str, Any] = {
+        "variant": "blue",
+        "generation": 3,
+        "share": 0.25,
+        "in_flight": 2,
+        "outcomes": {"success": requests, "server_error": 0},
+        "model_errors": 1,
+        "latency_s": 0.002 * requests,
+        "latency_buckets": buckets,
+        "shadow": dict.fromkeys(("compared", "equal", "failed", "rows", "rows_agreed"), 1),
+        "targets": {
+            "known": 1, "loaded": 2, "warm": 3, "cold": 4, "loads": 5, "load_failures": 6,
+            "replacements": 7,
+        },
+    }  # fmt: skip
+    return EndpointRow(name, **(values | fields))
+
+
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def scrape(models: list[ModelRow], models_max: int = 1000, **fields: Any) -> Samples:
-    text = render_metrics(models, server(**fields), models_max).decode()
+def scrape(
+    models: list[ModelRow],
+    models_max: int = 1000,
+    endpoints: list[EndpointRow] | None = None,
+    **fields: Any,
+) -> Samples:
+    text = render_metrics(models, server(**fields), models_max, endpoints=endpoints or []).decode()
     samples: Samples = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -59,7 +94,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 
 def test_every_metric_of_the_table_is_there_with_its_labels() -> None:
-    text = render_metrics([model("m")], server(), 10).decode()
+    text = render_metrics([model("m")], server(), 10, endpoints=[endpoint("e")]).decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     for metric in METRICS:
         family = families[metric.name.removesuffix("_total")]
@@ -190,4 +225,58 @@ def test_the_server_and_its_process() -> None:
     assert value(samples, "hostler_memory_budget_bytes") == 1 << 40
     assert value(samples, "hostler_info", version="1.2.3") == 1
     assert value(samples, "hostler_responses_total", status="404") == 1
+    assert value(samples, "hostler_access_refusals_total") == 14
+    assert value(samples, "hostler_capture_records_written_total") == 15
+    assert value(samples, "hostler_capture_records_dropped_total") == 16
+    assert value(samples, "hostler_shadow_left_out_total") == 18
+    assert value(samples, "hostler_archive_cache_bytes") == 19
     assert value(samples, "process_resident_memory_bytes") > 0
+
+
+OF_BLUE = {"endpoint": "e", "variant": "blue", "generation": "3"}
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "expected"),
+    [
+        ("hostler_endpoint_invocations_total", {"outcome": "success"}, 4),
+        ("hostler_endpoint_invocations_total", {"outcome": "server_error"}, 0),
+        ("hostler_endpoint_model_errors_total", {}, 1),
+        ("hostler_endpoint_latency_seconds_bucket", {"le": "0.001"}, 0),
+        ("hostler_endpoint_latency_seconds_bucket", {"le": "0.0025"}, 4),
+        ("hostler_endpoint_latency_seconds_sum", {}, 0.008),
+        ("hostler_endpoint_in_flight", {}, 2),
+        ("hostler_endpoint_variant_share", {}, 0.25),
+        ("hostler_target_requests_total", {"found": "warm"}, 3),
+        ("hostler_target_requests_total", {"found": "cold"}, 4),
+        ("hostler_target_loads_total", {"outcome": "failure"}, 6),
+    ],
+)
+def test_endpoints(name: str, labels: dict[str, str], expected: float) -> None:
+    samples = scrape([], endpoints=[endpoint("e", 4)])
+    assert value(samples, name, **OF_BLUE, **labels) == pytest.approx(expected)
+
+
+def test_what_a_variant_does_not_have_is_not_shown() -> None:
+    samples = scrape([], endpoints=[endpoint("e", share=None, shadow={}, targets={})])
+    shown = {name for name, labels in samples if ("endpoint", "e") in labels}
+    assert not [name for name in shown if "share" in name or "target" in name or "shadow" in name]
+    assert "hostler_endpoint_in_flight" in shown
+
+
+def test_label_sets_of_endpoints_are_bounded() -> None:
+    rows = [endpoint(f"e{index}", index) for index in range(10)]
+    rows[2] = endpoint("e2", 2, shadow={}, targets={})
+    samples = scrape([], models_max=4, endpoints=rows)
+    names = {dict(labels)["endpoint"] for _, labels in samples if "endpoint" in dict(labels)}
+    assert names == {"e9", "e8", "e7", "other"}
+    rest = {"endpoint": "other", "variant": "", "generation": ""}
+    assert value(samples, "hostler_endpoint_invocations_total", outcome="success", **rest) == 21
+    assert value(samples, "hostler_endpoint_latency_seconds_count", **rest) == 21
+    assert value(samples, "hostler_endpoint_in_flight", **rest) == 14
+    assert value(samples, "hostler_targets_loaded", **rest) == 12
+
+
+def test_a_server_without_endpoints_says_nothing_of_them() -> None:
+    text = render_metrics([], server(), 10).decode()
+    assert "hostler_endpoint_" not in text

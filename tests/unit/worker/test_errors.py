@@ -2,7 +2,7 @@
 
 import pytest
 
-from hostler.worker.errors import failure_of
+from hostler.worker.errors import Failure, failure_of
 
 ADVICE = (
     "; add it to a requirements.txt beside model.py, or install it into the server's environment"
@@ -21,3 +21,9 @@ def test_a_missing_module_comes_with_advice(tmp_path, error, end):
     failure = failure_of(error, "model 'm' cannot be loaded", str(tmp_path), 0)
     assert failure.message.startswith("model 'm' cannot be loaded: ")
     assert failure.message.endswith(end)
+
+
+def test_golden_errors():
+    assert Failure("NOT_FOUND", "no").told() == ["NOT_FOUND", "no"]
+    told = Failure("MODEL_ERROR", "no", 415).told()
+    assert told == ["MODEL_ERROR", "no", {"status": 415}]

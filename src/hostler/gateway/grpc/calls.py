@@ -19,6 +19,7 @@ from grpc.aio import EOF, InternalError
 
 from hostler.core import NEVER, Clock, Code, HostlerError
 from hostler.gateway.config import Config
+from hostler.gateway.grpc.entry import Visit, enter
 from hostler.gateway.shared import Shared
 from hostler.protocols.oip import grpc as wire
 from hostler.telemetry import Span
@@ -176,8 +177,11 @@ class Calls:
             rpcs.in_flight += 1
             code, span = "CANCELLED", None
             message = b""
+            visit: Visit | None = None
             try:
                 self._admit()
+                if shared.access is not None:
+                    visit = enter(shared.access, name, call)
                 deadline = self.deadline(call)
                 message = await self.read(call, deadline)
                 if shared.tracing is not None:
@@ -196,6 +200,8 @@ class Calls:
                 rpcs.in_flight -= 1
                 held.free(len(message))
                 rpcs.ended(name, code)
+                if visit is not None:
+                    visit.leave("" if code == "OK" else code)
                 if span is not None:
                     span.end_rpc(_Asked(name, message), code)
 
@@ -207,6 +213,8 @@ class Calls:
         code = "CANCELLED"
         try:
             self._admit()
+            if self._shared.access is not None:
+                enter(self._shared.access, name, call)
             await answer(call, self.deadline(call))
             code = "OK"
         except Exception as error:  # noqa: BLE001 - a bug is logged by `expected`

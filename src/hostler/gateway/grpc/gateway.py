@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from hostler.core import Clock, Code, HostlerError, SystemClock
+from hostler.gateway.access import check_access
 from hostler.gateway.address import cannot_listen, check_address
 from hostler.gateway.config import Config
 from hostler.gateway.ports import Serving
@@ -62,12 +63,16 @@ class GrpcGateway:
         """
         config = self._config
         check_address(config)
+        access = self._shared.access
+        check_access(config, access)
         tls = read_tls(config)
         port = _port(config)
         module = await asyncio.to_thread(importlib.import_module, _SERVER)
         await _probe(config.host, port)
         server: GrpcServer = module.GrpcServer(config, self._serving, self._shared, self._clock)
         bound = await server.start(config.host, port, tls)
+        if access is not None:
+            await access.start()
         self._server, self._address = server, (config.host, bound)
         event = {"host": config.host, "port": bound}
         log.info("gateway.grpc_listening", extra={"event": event})
@@ -80,6 +85,8 @@ class GrpcGateway:
         server, self._server = self._server, None
         if server is not None:
             await server.stop(drain_s)
+            if self._shared.access is not None:
+                await self._shared.access.stop()
             log.info("gateway.grpc_stopped", extra={"event": {}})
 
 

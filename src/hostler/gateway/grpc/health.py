@@ -6,7 +6,9 @@ import asyncio
 from typing import Final
 
 from hostler.core import Code, HostlerError
+from hostler.gateway.access import Access
 from hostler.gateway.grpc.calls import Call, Calls
+from hostler.gateway.grpc.entry import ask_for
 from hostler.gateway.ports import Serving
 from hostler.protocols.oip import grpc as wire
 
@@ -19,15 +21,20 @@ _LISTED_MAX: Final = 1000
 
 
 class Health:
-    """The handlers. "" and the inference service are the server, any other name is a model's."""
+    """The handlers. "" and the inference service are the server, any other name is a model's.
 
-    def __init__(self, calls: Calls, serving: Serving) -> None:
+    Anybody may ask about the server; with `access`, about models only who may read them.
+    """
+
+    def __init__(self, calls: Calls, serving: Serving, access: Access | None = None) -> None:
         self._calls = calls
         self._serving = serving
+        self._access = access
 
     async def check(self, message: bytes, call: Call, deadline: float) -> bytes:
         """Check. Raises: NOT_FOUND for an unknown name."""
         service = wire.parse_health(message)
+        self._check(service, call)
         serving = self._status(service)
         if serving is None:
             raise HostlerError(
@@ -53,6 +60,7 @@ class Health:
         message = await calls.read(call, deadline)
         calls.free(message)
         service = wire.parse_health(message)
+        self._check(service, call)
         said = False
         last: bool | None = None
         while True:
@@ -67,6 +75,10 @@ class Health:
                 await asyncio.wait_for(calls.draining.wait(), _LOOK_S)
             except TimeoutError:
                 continue
+
+    def _check(self, service: str, call: Call) -> None:
+        if self._access is not None and service not in ("", wire.SERVICE):
+            ask_for(self._access, call, service)
 
     def _status(self, service: str) -> bool | None:
         if service in ("", wire.SERVICE):

@@ -47,7 +47,7 @@ class GrpcServer:
         for name, answer in InferenceService(serving, shared).handlers.items():
             calls.add_unary(wire.SERVICE, name, answer)
         calls.add_streaming(wire.SERVICE, "ModelStreamInfer", self._streams.infer)
-        health = Health(calls, serving)
+        health = Health(calls, serving, shared.access)
         calls.add_unary(wire.HEALTH, "Check", health.check)
         calls.add_unary(wire.HEALTH, "List", health.list)
         calls.add_streaming(wire.HEALTH, "Watch", health.watch)

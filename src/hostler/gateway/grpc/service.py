@@ -12,6 +12,7 @@ from typing import Final
 import hostler
 from hostler.core import Code, Context, HostlerError
 from hostler.gateway.grpc.calls import Call, Unary
+from hostler.gateway.grpc.entry import allow
 from hostler.gateway.grpc.gather import Gather
 from hostler.gateway.ports import Live, Serving
 from hostler.gateway.shared import Shared
@@ -37,6 +38,7 @@ class InferenceService:
         self._regions: oip.Regions | None = shared.memory if shared.memory.offered else None
         self._settings = shared.settings
         self._name = shared.name
+        self._guarded = shared.access is not None
         self.handlers: Mapping[str, Unary] = {
             "ModelInfer": self.infer,
             "ServerLive": self.live,
@@ -62,6 +64,7 @@ class InferenceService:
     async def infer(self, message: bytes, call: Call, deadline: float) -> bytes:
         """ModelInfer."""
         asked = wire.parse_infer(message)
+        principal = allow(asked.model) if self._guarded else None
         version = wire.parse_version(asked.model, asked.version) if asked.version else None
         live = self._serving.live(asked.model, version)
         if live is None:
@@ -74,6 +77,7 @@ class InferenceService:
             request = wire.decode_infer(asked, self._regions)
             context = request.context
             context.deadline = deadline
+            context.principal = principal
             held = self._hold()
             try:
                 if held is not None:
@@ -97,8 +101,9 @@ class InferenceService:
 
     async def model_ready(self, message: bytes, call: Call, deadline: float) -> bytes:
         """ModelReady; of an unknown model the answer is no, as in Triton."""
+        model, version = self._model(message)
         try:
-            return wire.model_ready_answer(self._serving.model_ready(*self._model(message)))
+            return wire.model_ready_answer(self._serving.model_ready(model, version))
         except HostlerError as error:
             if error.code is not Code.NOT_FOUND:
                 raise
@@ -144,6 +149,7 @@ class InferenceService:
     async def load(self, message: bytes, call: Call, deadline: float) -> bytes:
         """RepositoryModelLoad; answers when the model is ready."""
         model, config, files = wire.parse_load(message)
+        allow(model)
         # Without parameters this is an empty override: back to what the package says, as in Triton.
         await self._serving.load(model, Override(config=config, files=files))
         return wire.EMPTY
@@ -151,6 +157,7 @@ class InferenceService:
     async def unload(self, message: bytes, call: Call, deadline: float) -> bytes:
         """RepositoryModelUnload; answers when its memory is free."""
         model, dependents = wire.parse_unload(message)
+        allow(model)
         await self._serving.unload(model, unload_dependents=dependents)
         return wire.EMPTY
 
@@ -187,6 +194,7 @@ class InferenceService:
     async def trace_setting(self, message: bytes, call: Call, deadline: float) -> bytes:
         """TraceSetting: changes what is named, shows all."""
         model, changes = wire.parse_trace_setting(message)
+        allow(model, changes=bool(changes))
         if model:
             self._serving.model_ready(model, None)  # raises for an unknown one
         settings = self._settings
@@ -197,12 +205,15 @@ class InferenceService:
     async def log_settings(self, message: bytes, call: Call, deadline: float) -> bytes:
         """LogSettings: changes what is named, shows all."""
         changes = wire.parse_log_settings(message)
+        allow(changes=bool(changes))
         return wire.log_settings_answer(self._settings.update_log_settings(changes))
 
     # -- models ----------------------------------------------------------------------------
 
     def _model(self, message: bytes) -> tuple[str, int | None]:
+        """What a message asks about, if that is allowed. Raises: also PERMISSION_DENIED."""
         model, version = wire.parse_model(message)
+        allow(model)
         return model, wire.parse_version(model, version)
 
     async def _acquire(self, model: str, version: int | None, deadline: float) -> Live:

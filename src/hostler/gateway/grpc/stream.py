@@ -26,6 +26,7 @@ from hostler.core import (
     ResponseStream,
 )
 from hostler.gateway.grpc.calls import Call, Calls, expected
+from hostler.gateway.grpc.entry import current
 from hostler.gateway.ports import Live, Serving
 from hostler.gateway.shared import Shared
 from hostler.protocols.oip import Regions
@@ -97,16 +98,17 @@ class _Turn:
 class _Asked:
     """One request: its message, and what is held for it.
 
-    `turn`: when it may be answered, None for at once.
+    `turn`: when it may be answered, None for at once. `principal`: who asks, once known.
     """
 
-    __slots__ = ("deadline", "message", "size", "turn")
+    __slots__ = ("deadline", "message", "principal", "size", "turn")
 
     def __init__(self, message: wire.InferMessage, size: int, deadline: float) -> None:
         self.message = message
         self.size = size
         self.deadline = deadline
         self.turn: _Turn | None = None
+        self.principal: str | None = None
 
 
 class _Stream:
@@ -115,6 +117,7 @@ class _Stream:
         self._calls = streams.calls
         self._call = call
         self._task = asyncio.current_task()
+        self._visit = current()
         self._tasks: set[asyncio.Task[None]] = set()
         self._queues: dict[_Key, deque[_Asked]] = {}
         self._turns: dict[str, _Turn] = {}
@@ -209,6 +212,8 @@ class _Stream:
     def _place(self, asked: _Asked) -> None:
         """Submit a request, or queue it where its model is still being loaded."""
         model = asked.message.model
+        if self._visit is not None:
+            asked.principal = self._visit.again(model)
         key = (model, wire.parse_version(model, asked.message.version))
         queue = self._queues.get(key)
         if queue is not None:
@@ -252,6 +257,7 @@ class _Stream:
         try:
             request = wire.decode_infer(asked.message, self._streams.regions)
             request.context.deadline = asked.deadline
+            request.context.principal = asked.principal
             responses = live.stream(request)
         except BaseException:
             live.release()

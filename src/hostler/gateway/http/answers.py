@@ -36,6 +36,8 @@ Reply = tuple[int, Headers, bytes]
 
 JSON_TYPE: Final = (b"content-type", b"application/json")
 CLOSE: Final = (b"connection", b"close")
+_AUTHENTICATE: Final = (b"www-authenticate", b'Bearer realm="hostler"')
+"""RFC 9110, 11.6.1: a 401 says how to prove oneself."""
 BODY: Final = "http.response.body"
 DISCONNECT: Final = "http.disconnect"
 
@@ -74,6 +76,8 @@ def failure_reply(error: HostlerError) -> Reply:
     headers = []
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+    if error.code is Code.UNAUTHENTICATED:
+        headers.append(_AUTHENTICATE)
     if error.code is Code.UNSUPPORTED_ENCODING:
         # RFC 9110, 15.5.16: says which codings would have been understood.
         headers.append((b"accept-encoding", oip.content.ACCEPTED.encode()))

@@ -6,10 +6,11 @@ import contextvars
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from hostler.core import Clock, Code, HostlerError
+from hostler.gateway.access import Access
 from hostler.gateway.config import Config
 from hostler.gateway.http.answers import (
     BODY,
@@ -23,13 +24,17 @@ from hostler.gateway.http.answers import (
     error_reply,
     failure_reply,
 )
+from hostler.gateway.http.guard import Guard, Visit
+from hostler.gateway.http.pieces import Broken, Pieces, StreamReply
 from hostler.gateway.http.regions import RegionRoutes
-from hostler.gateway.http.routes import Route, match
+from hostler.gateway.http.routes import Route, Wire, match
+from hostler.gateway.http.sagemaker.ids import RequestIds
 from hostler.gateway.http.settings import SettingsRoutes
-from hostler.gateway.http.streams import Events, StreamReply, Streams
+from hostler.gateway.http.streams import Streams
 from hostler.gateway.http.v2 import V2
 from hostler.gateway.ports import Serving
 from hostler.gateway.shared_memory import SharedMemory
+from hostler.protocols import sagemaker
 from hostler.telemetry import RuntimeSettings, Span, Tracing, request_id_var
 
 __all__ = ["HttpApplication"]
@@ -39,10 +44,15 @@ log = logging.getLogger("hostler.gateway")
 _TARGETS_MAX: Final = 4096
 """Paths whose route is remembered; when full it starts anew, which costs 5 us a path."""
 
+_TARGET_BYTES_MAX: Final = 512
+"""Longer ones are no names that come back, and would take a hundred MiB."""
+
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 """Visible ASCII: goes into a header and into logs as it is."""
 
-_REMEMBERED: Final = frozenset(("infer", "infer_stream", "generate", "generate_stream"))
+_REMEMBERED: Final = frozenset(
+    ("infer", "infer_stream", "generate", "generate_stream", "invoke", "invoke_stream")
+)
 
 _NO_ROUTE: Final = Route("none", ())
 
@@ -55,9 +65,9 @@ InFull = Callable[[Route, Headers, Scope, Receive], Awaitable[Reply | StreamRepl
 class HttpApplication:
     """Routes, counts and answers. `responses`: answers so far, by HTTP status.
 
-    `metrics`: the handler of GET /metrics, from whoever can gather them. `memory`: regions of
-    shared memory, as all wires see them. `settings`: of logs and traces, likewise. `tracing`: set
-    it to have a span for each request.
+    `request_ids`: of answers on AWS's wires. `metrics`: the handler of GET /metrics, from whoever
+    can gather them. `memory`: regions of shared memory, as all wires see them. `settings`: of logs
+    and traces, likewise. `tracing`: set it to have a span for each request.
     """
 
     def __init__(
@@ -71,8 +81,11 @@ class HttpApplication:
     ) -> None:
         self.v2 = V2(config, serving, clock, memory)
         self.responses: dict[int, int] = {}
+        self.request_ids = RequestIds()
         self._metrics = metrics
         self.tracing: Tracing | None = None
+        self._guard: Guard | None = None
+        self._container = False
         self._now = clock.now
         self._targets: dict[bytes, Route] = {}
         v2, regions = self.v2, RegionRoutes(memory)
@@ -109,6 +122,19 @@ class HttpApplication:
             "trace_settings": changing.trace,
         }
 
+    def admit(self, access: Access) -> None:
+        """Answer only those whom `access` lets in, from now on."""
+        self._guard = Guard(access, self.v2.bodies)
+        self.v2.guarded = True
+
+    def mount(self, handlers: Mapping[str, InFull], *, container: bool = False) -> None:
+        """Answer further actions of the route table. `container`: those of SageMaker's containers.
+
+        A request for an action without a handler is answered as one for a path that is not there.
+        """
+        self._in_full.update(handlers)
+        self._container = self._container or container
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI, "HTTP"; other kinds of connection are not ours and are left alone."""
         if scope["type"] != "http":
@@ -119,9 +145,10 @@ class HttpApplication:
         start = self._now()
         span = None if self.tracing is None else self._span(self.tracing, headers, scope)
         try:
-            reply: Reply | StreamReply = await self._reply(headers, scope, receive)
+            answer = self._reply if self._guard is None else self._guarded
+            reply: Reply | StreamReply = await answer(headers, scope, receive)
         except HostlerError as error:
-            reply = failure_reply(error)
+            reply = self._failure(scope, error)
         except Refusal as refusal:
             reply = error_reply(refusal.status, refusal.message, CLOSE)
         except Gone:
@@ -131,16 +158,16 @@ class HttpApplication:
         except Exception:
             bug = _Bug(scope)
             log.exception("gateway.internal_error", extra=bug.extra)
-            reply = failure_reply(HostlerError(Code.INTERNAL, bug.message))
+            reply = self._failure(scope, HostlerError(Code.INTERNAL, bug.message))
         status, fields, body = reply
         lines = [*fields]
-        if not isinstance(body, Events):
+        if not isinstance(body, Pieces):
             lines.append((b"content-length", b"%d" % len(body)))
         if token is not None and request_id is not None:
             lines.append((b"x-request-id", request_id))
         self.responses[status] = self.responses.get(status, 0) + 1
         await send({"type": "http.response.start", "status": status, "headers": lines})
-        if isinstance(body, Events):
+        if isinstance(body, Pieces):
             await self._write(body, scope, send)
         else:
             await send({"type": BODY, "body": body})
@@ -149,15 +176,36 @@ class HttpApplication:
         if log.isEnabledFor(logging.DEBUG):
             self._log(scope, status, self._now() - start)
 
-    async def _write(self, events: Events, scope: Scope, send: Send) -> None:
+    async def _write(self, pieces: Pieces, scope: Scope, send: Send) -> None:
         try:
-            await events.write(send)
+            await pieces.write(send)
+        except Broken:
+            return  # an exchange whose answer did not end is cut
         except Exception:
             bug = _Bug(scope)
             log.exception("gateway.internal_error", extra=bug.extra)
-            await events.end(send, bug.message)
+            await pieces.end(send, HostlerError(Code.INTERNAL, bug.message))
         finally:
-            events.close()
+            pieces.close()
+
+    async def _guarded(
+        self, headers: Headers, scope: Scope, receive: Receive
+    ) -> Reply | StreamReply:
+        """As `_reply`, for those who may."""
+        guard = self._guard
+        assert guard is not None
+        route = self._route_of(scope)
+        visit = Visit(guard.access, route.action)
+        try:
+            receive = await guard.enter(visit, route, headers, scope, receive)
+            reply = await self._reply(headers, scope, receive)
+        except BaseException as error:
+            what = error.message if isinstance(error, HostlerError) else type(error).__name__
+            guard.leave(visit, headers, scope, what)
+            raise
+        status = reply[0]
+        guard.leave(visit, headers, scope, "" if status < 400 else f"status {status}")
+        return reply
 
     async def _reply(self, headers: Headers, scope: Scope, receive: Receive) -> Reply | StreamReply:
         raw_path = scope.get("raw_path") or scope["path"].encode()
@@ -166,7 +214,7 @@ class HttpApplication:
             route = self._find(raw_path)
         method = scope["method"]
         if method not in route.methods:
-            if route is _NO_ROUTE:
+            if route is _NO_ROUTE or route.wire is Wire.CONTROL:  # there is nothing to look at
                 return error_reply(404, "Not Found")
             return error_reply(
                 405, "Method Not Allowed", (b"allow", ", ".join(route.methods).encode())
@@ -185,6 +233,8 @@ class HttpApplication:
         in_full = self._in_full.get(route.action)
         if in_full is not None:
             return await in_full(route, headers, scope, receive)
+        if route.action not in self._with_body:
+            return error_reply(404, "Not Found")  # not mounted
         body = await self.v2.bodies.read(receive, headers)
         try:
             return await self._with_body[route.action](route, body)
@@ -192,8 +242,9 @@ class HttpApplication:
             self.v2.bodies.release(body)
 
     def _find(self, raw_path: bytes) -> Route:
-        route = match(raw_path) or _NO_ROUTE
-        if route.action in _REMEMBERED and not route.bad_version:
+        route = match(raw_path, container=self._container) or _NO_ROUTE
+        short = len(raw_path) <= _TARGET_BYTES_MAX
+        if short and route.action in _REMEMBERED and not route.bad_version:
             if len(self._targets) >= _TARGETS_MAX:
                 self._targets.clear()
             self._targets[raw_path] = route
@@ -205,7 +256,18 @@ class HttpApplication:
         return tracing.start(headers, model)
 
     def _route_of(self, scope: Scope) -> Route:
-        return match(scope.get("raw_path") or scope["path"].encode()) or _NO_ROUTE
+        raw_path = scope.get("raw_path") or scope["path"].encode()
+        route = self._targets.get(raw_path)
+        return route or match(raw_path, container=self._container) or _NO_ROUTE
+
+    def _failure(self, scope: Scope, error: HostlerError) -> Reply:
+        """An error as the wire of its path says it."""
+        wire = self._route_of(scope).wire
+        if wire is Wire.V2:
+            return failure_reply(error)
+        said = sagemaker.runtime_error if wire is Wire.RUNTIME else sagemaker.control_error
+        status, lines, body = said(error)
+        return status, [*lines, self.request_ids.line()], body
 
     async def _scrape(self, route: Route, scope: Scope) -> Reply:
         return await self._metrics()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from hostler.gateway.held import Held
+from hostler.gateway.held import BodyLimit, Held
 from hostler.gateway.http.answers import DISCONNECT, Gone, Receive
 from hostler.protocols import oip
 
@@ -23,44 +23,47 @@ class Bodies(Held):
 
     __slots__ = ()
 
-    async def read(self, receive: Receive, headers: Mapping[bytes, bytes]) -> Body:
+    async def read(
+        self, receive: Receive, headers: Mapping[bytes, bytes], limit: BodyLimit | None = None
+    ) -> Body:
         """The whole body, decompressed; held until the caller gives it to `release`.
 
+        `limit`: of this body, where it is narrower than of bodies in general.
         A body that came in one piece is not copied. Raises: PAYLOAD_TOO_LARGE before anything is
         read where the length is announced; UNAVAILABLE when too much is held already;
         UNSUPPORTED_ENCODING; INVALID_ARGUMENT for what does not decompress; Gone.
         """
         announced = headers.get(b"content-length")
         if announced is not None:
-            self.check(int(announced))
+            self.check(int(announced), 0, limit)
         message = await receive()
         if message["type"] == DISCONNECT:
             raise Gone
         body: Body = message.get("body", b"")
         if message.get("more_body", False):
-            body = await self._read_rest(receive, body)
+            body = await self._read_rest(receive, body, limit)
         else:
             size = len(body)
             if announced is None and size:
-                self.check(size)
+                self.check(size, 0, limit)
             self.held_bytes += size
         encoding = headers.get(b"content-encoding")
         if encoding is None:
             return body
-        return await self._decompress(body, encoding)
+        return await self._decompress(body, encoding, limit or self.limit)
 
     def release(self, body: Body) -> None:
         """The request has been answered."""
         self.held_bytes -= len(body)
 
-    async def _read_rest(self, receive: Receive, first: Body) -> bytearray:
+    async def _read_rest(self, receive: Receive, first: Body, limit: BodyLimit | None) -> bytearray:
         # Growing one buffer costs no more copies than joining pieces at the end, half the memory,
         # and tiny pieces cost their own size only.
         buffer = bytearray()
         try:
             piece, more = first, True
             while True:
-                self.check(len(piece), len(buffer))
+                self.check(len(piece), len(buffer), limit)
                 self.held_bytes += len(piece)
                 buffer += piece
                 if not more:
@@ -74,8 +77,8 @@ class Bodies(Held):
             self.held_bytes -= len(buffer)
             raise
 
-    async def _decompress(self, body: Body, encoding: bytes) -> Body:
-        bytes_max = min(self.body_bytes_max, self.held_bytes_max - self.held_bytes)
+    async def _decompress(self, body: Body, encoding: bytes, limit: BodyLimit) -> Body:
+        bytes_max = min(limit.bytes_max, self.held_bytes_max - self.held_bytes)
         name = encoding.decode("latin-1")
         try:
             if len(body) < OFF_LOOP_BYTES:

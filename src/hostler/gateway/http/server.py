@@ -5,23 +5,35 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from uvicorn import Config as UvicornConfig
 
 import hostler
 from hostler.core import Clock, CustomMetrics, SystemClock
-from hostler.gateway.address import cannot_listen, check_address
+from hostler.gateway.access import Access, check_access
+from hostler.gateway.address import cannot_listen, check_address, is_loopback, warn_of_clear_text
 from hostler.gateway.config import Config
+from hostler.gateway.held import BodyLimit
 from hostler.gateway.http.answers import Reply
 from hostler.gateway.http.app import HttpApplication
 from hostler.gateway.http.edge import Edge, EdgeState
+from hostler.gateway.http.sagemaker.aws import AwsServices, ControlPlane
+from hostler.gateway.http.sagemaker.capture import Capture, Lines, new_id
+from hostler.gateway.http.sagemaker.container import Container, Hosting, Reader
+from hostler.gateway.http.sagemaker.invoke import Invocations
+from hostler.gateway.http.sagemaker.status import EndpointStatus
 from hostler.gateway.ports import Serving
 from hostler.gateway.shared import Shared
 from hostler.gateway.shared_memory import shared_memory_of
 from hostler.gateway.tls import read_tls
+from hostler.protocols import sagemaker
+from hostler.serving import Endpoints
 from hostler.telemetry import (
     METRICS_CONTENT_TYPE,
+    EndpointTotals,
     ModelRow,
     RuntimeSettings,
     ServerRow,
@@ -59,13 +71,14 @@ class HttpGateway:
         custom_metrics: CustomMetrics | None = None,
     ) -> None:
         self._custom_metrics = custom_metrics
+        self._clock = clock or SystemClock()
         self._telemetry = telemetry or TelemetryConfig()
         self._settings = settings or RuntimeSettings(self._telemetry)
         memory = shared_memory_of(config)
         self.application = HttpApplication(
             config,
             serving,
-            clock or SystemClock(),
+            self._clock,
             self._scrape,
             memory,
             self._settings,
@@ -79,6 +92,66 @@ class HttpGateway:
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._address: tuple[str, int] | None = None
+        self._status: EndpointStatus | None = None
+
+    def admit(self, access: Access) -> None:
+        """Let in only those whom `access` lets in, over all wires; before `start`.
+
+        It lives from `start` to `stop`.
+        """
+        self.application.admit(access)
+        self.shared.access = access
+
+    def mount_endpoints(
+        self,
+        endpoints: Endpoints,
+        control: ControlPlane,
+        control_limit: BodyLimit,
+        arns: sagemaker.Arns,
+        lines: Lines | None = None,
+        archives_bytes: Callable[[], int] | None = None,
+    ) -> None:
+        """Serve SageMaker's APIs, too; before `start`.
+
+        `control_limit`: of one request to `control`. `arns`: as that names things. `lines`:
+        takes what data capture writes down. `archives_bytes`: what the disk cache holds; blocks.
+        """
+        clock, bodies = self._clock, self.application.v2.bodies
+        capture = None if lines is None else Capture(lines, clock, new_id)
+        invocations = Invocations(
+            self._config, endpoints, bodies, clock, arns=arns, capture=capture
+        )
+        invocations.resuming = lambda: control.resuming
+        self._status = EndpointStatus(
+            endpoints, control, lines, lambda: invocations.copies_left_out, archives_bytes
+        )
+        # Beyond loopback it was said in words that everybody may; TLS has names of its own.
+        trusting = is_loopback(self._config.host) and not self._config.tls_certificate
+        services = AwsServices(control, bodies, control_limit, trusting=trusting)
+        identified = self.application.request_ids.on
+        self.application.mount(
+            {
+                "invoke": identified(invocations.invoke),
+                "invoke_stream": identified(invocations.invoke_stream),
+                "invoke_async": identified(invocations.invoke_async),
+                "aws": identified(services.call),
+                "endpoints": self._status.show,
+            }
+        )
+
+    def mount_container(
+        self, hosting: Hosting, read: Reader, models_root: Path | None
+    ) -> Container:
+        """Serve SageMaker's container contract, too; before `start`.
+
+        `read`: makes packages of a folder. `models_root`: the folder of a multi-model container,
+        None for a container of one model.
+        """
+        container = Container(
+            self._config, hosting, read, models_root, self.application.v2.bodies, self._clock
+        )
+        self.application.mount(container.handlers(), container=True)
+        return container
 
     @property
     def address(self) -> tuple[str, int]:
@@ -103,7 +176,12 @@ class HttpGateway:
         """
         config = self._config
         check_address(config)
+        warn_of_clear_text(config)
+        access = self.shared.access
+        check_access(config, access)
         tls = read_tls(config)
+        if access is not None:
+            await access.start()
         tracing = start_tracing(self._telemetry, sampler=self._settings.sampler)
         self.application.tracing = self.shared.tracing = tracing
         wire = UvicornConfig(
@@ -132,6 +210,8 @@ class HttpGateway:
                 ssl_handshake_timeout=None if tls is None else config.tls_handshake_timeout_s,
             )
         except OSError as error:
+            if access is not None:
+                await access.stop()
             raise cannot_listen(config.host, config.port, error, "gateway.port") from None
         host, port = self._server.sockets[0].getsockname()[:2]
         self._address = (host, port)
@@ -174,6 +254,8 @@ class HttpGateway:
         self.shared.tracing = None
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
+        if self.shared.access is not None:
+            await self.shared.access.stop()
         log.info("gateway.stopped", extra={"event": {}})
 
     def _sweep(self) -> None:
@@ -188,10 +270,12 @@ class HttpGateway:
         serving, state = self._serving, self._state
         models = [
             ModelRow(row.name, str(row.version), row.loaded, row.footprint_bytes, row.stats)
-            for row in serving.index()
+            for row in serving.index(hosted=True)
             if row.version is not None
         ]
         memory = serving.memory()
+        status, access = self._status, self.shared.access
+        rows = [] if status is None else status.rows()
         server = ServerRow(
             version=hostler.__version__,
             ready=serving.ready(),
@@ -209,8 +293,10 @@ class HttpGateway:
             responses=dict(self.application.responses),
             rpcs_in_flight=self.shared.rpcs.in_flight,
             rpcs=dict(self.shared.rpcs.responses),
+            refusals=0 if access is None else access.refusals,
+            endpoints=EndpointTotals() if status is None else await status.totals(),
         )
         limit = self._telemetry.metrics_models_max
         custom = self._custom_metrics
-        body = await asyncio.to_thread(render_metrics, models, server, limit, custom)
+        body = await asyncio.to_thread(render_metrics, models, server, limit, custom, rows)
         return 200, ((b"content-type", METRICS_CONTENT_TYPE),), body

@@ -16,6 +16,7 @@ from hostler.core import NEVER, Clock, Code, Context, HostlerError
 from hostler.gateway.config import Config
 from hostler.gateway.http.answers import JSON_TYPE, Gone, Receive, Reply, Scope
 from hostler.gateway.http.body import OFF_LOOP_BYTES, Bodies, Body
+from hostler.gateway.http.guard import principal_of
 from hostler.gateway.http.routes import Route
 from hostler.gateway.ports import Live, Serving, Status
 from hostler.gateway.shared_memory import SharedMemory
@@ -34,6 +35,7 @@ class V2:
     """The handlers; `bodies` counts what they hold. `memory`: regions of shared memory.
 
     `regions`: those that requests may name, or None where shared memory is not offered.
+    `guarded`: whoever asks is known.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class V2:
         self.bodies = Bodies(config.body_bytes_max, config.bodies_bytes_max)
         self._serving = serving
         self.regions = memory if memory.offered else None
+        self.guarded = False
         self._now = clock.now
         self._timeout_s = config.request_timeout_s or NEVER
         self._compress_bytes_min = config.compress_bytes_min
@@ -70,6 +73,8 @@ class V2:
                 request = oip.decode_request(body, json_size, signature, self.regions)
                 context = request.context
                 context.deadline = deadline
+                if self.guarded:
+                    context.principal = principal_of(scope)
                 if exchange is not None:
                     if exchange.gone:
                         raise Gone
@@ -145,7 +150,7 @@ class V2:
         """GET /v2/hostler/models: what `hostler models` shows; an extension of ours."""
         memory = self._serving.memory()
         document = {
-            "models": [_table_row(row) for row in self._serving.index()],
+            "models": [_table_row(row) for row in self._serving.index(hosted=True)],
             "memory": {
                 "budget_bytes": memory.budget_bytes,
                 "used_bytes": memory.used_bytes,

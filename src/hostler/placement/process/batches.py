@@ -274,9 +274,19 @@ def pack_outputs(outputs: Sequence[Tensor]) -> tuple[list[list[Any]], list[Any]]
 def _response(result: dict[str, Any], memory: _Memory) -> InferResponse | HostlerError:
     error = result.get("error")
     if error is not None:
-        return HostlerError(Code(error[0]), error[1])
+        return HostlerError(Code(error[0]), error[1], details=_details(error))
     outputs = [_tensor(description, memory) for description in result["outputs"]]
     return InferResponse(outputs, result["parameters"])
+
+
+def _details(error: Sequence[Any]) -> dict[str, object]:
+    """What stands behind code and message: the status that a package's own handler answers with."""
+    if len(error) < 3:
+        return {}
+    status = error[2]["status"]
+    if not isinstance(status, int) or not 400 <= status <= 599:
+        raise ValueError(f"an error of status {status!r}")
+    return {"status": status}
 
 
 class _Memory:

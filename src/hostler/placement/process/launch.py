@@ -8,11 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Launched", "describe_exit", "environment", "launch"]
+from hostler.core import ModelSpec
+
+__all__ = ["Launched", "describe_exit", "environment", "held_back", "launch"]
+
 
 WORKER_FOLDER: Final = Path(__file__).resolve().parents[2] / "worker"
 """Known by its path alone: nothing imports it."""
@@ -38,10 +42,25 @@ class Launched:
     output: int
 
 
-def environment(python: str, threads: int) -> dict[str, str]:
-    """All variables that a worker gets; the server's own (its secrets too) stay here."""
+HELD_BACK: Final = ("LD_AUDIT", "LD_PRELOAD", "PYTHON")
+"""How variables begin that the loader and the interpreter obey before our own code runs."""
+
+
+def held_back(variables: Mapping[str, str]) -> dict[str, str]:
+    """A model's variables that its worker sets itself, once its own modules are there."""
+    return {name: value for name, value in variables.items() if name.startswith(HELD_BACK)}
+
+
+def environment(
+    python: str, threads: int, variables: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """All variables that a worker gets; the server's own (its secrets too) stay here.
+
+    `variables`: the model's; they win over the ones that all have, save those that are held back.
+    """
     user = pwd.getpwuid(os.getuid())
-    own = python == sys.executable
+    servers = python == sys.executable
+    own = variables or {}
     folders = [os.path.dirname(python), "/usr/local/bin", "/usr/bin", "/bin"]
     return {
         "PATH": os.pathsep.join(folder for folder in folders if folder),
@@ -50,19 +69,20 @@ def environment(python: str, threads: int) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         # A package's own environment is whole; the server itself may lie in the user's packages.
-        **({} if own else {"PYTHONNOUSERSITE": "1"}),
+        **({} if servers else {"PYTHONNOUSERSITE": "1"}),
         **dict.fromkeys(THREAD_VARIABLES, str(threads)),
+        **{name: value for name, value in own.items() if not name.startswith(HELD_BACK)},
     }
 
 
-def launch(directory: Path, threads: int, interpreter: Path | None = None) -> Launched:
-    """Start a worker whose working directory is the package's folder.
+def launch(spec: ModelSpec, threads: int) -> Launched:
+    """Start a worker whose working directory is the package's folder, on its own interpreter.
 
-    `interpreter`: of the package's own environment; None for the server's own. Call it on a thread
+    Call it on a thread
     that lives as long as the server: the kernel sends the parent-death signal when the thread that
     started a process ends. Raises: OSError; nothing is left open then.
     """
-    python = str(interpreter or sys.executable)
+    python = str(spec.python or sys.executable)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     output, output_end = os.pipe()
     try:
@@ -71,8 +91,8 @@ def launch(directory: Path, threads: int, interpreter: Path | None = None) -> La
             stdin=subprocess.DEVNULL,
             stdout=output_end,
             stderr=output_end,
-            cwd=directory,
-            env=environment(python, threads),
+            cwd=spec.directory,
+            env=environment(python, threads, spec.variables),
             pass_fds=(theirs.fileno(),),
             # Its own session: a terminal's Ctrl-C is for the server to act upon, and children of
             # user code can be ended with it.

@@ -25,6 +25,7 @@ from hostler.core import (
 from hostler.placement.process.calls import WorkerCalls
 from hostler.placement.process.config import Config, number_option
 from hostler.placement.process.frames import Frame
+from hostler.placement.process.launch import held_back
 from hostler.placement.process.memory import pss_bytes, resident_bytes
 from hostler.placement.process.replica import ProcessReplica
 from hostler.placement.process.supervisor import (
@@ -357,7 +358,7 @@ async def _open_worker(spec: ModelSpec, index: int, means: _Means) -> tuple[Work
     worker = Worker(spec.name, f"{spec.label}/{index}", config, means.clock, memory_bytes_max)
     threads = max(1, len(os.sched_getaffinity(0)) // spec.instance_count)
     kind, device = _instance(spec, index)
-    worker.launch(spec.directory, threads, spec.python)
+    worker.launch(spec, threads)
     header = {
         "op": "open",
         "runtime": spec.runtime,
@@ -367,6 +368,7 @@ async def _open_worker(spec: ModelSpec, index: int, means: _Means) -> tuple[Work
         "file": str(spec.file.absolute()),
         "config": spec.config,
         "options": spec.options,
+        "variables": held_back(spec.variables),
         "auto_complete": spec.auto_complete,
         "threads": threads,
         "kind": kind,

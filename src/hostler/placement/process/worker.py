@@ -8,10 +8,9 @@ import os
 import signal
 import socket
 from collections import deque
-from pathlib import Path
 from typing import Any, Protocol
 
-from hostler.core import Clock, Code, HostlerError
+from hostler.core import Clock, Code, HostlerError, ModelSpec
 from hostler.placement.process.config import Config
 from hostler.placement.process.frames import BadFrame, Frame, FrameDecoder, encode
 from hostler.placement.process.launch import Launched, describe_exit, launch
@@ -74,11 +73,11 @@ class Worker:
         """Its process id; another process may have it once `exit_text` is set."""
         return self._launched.process.pid
 
-    def launch(self, directory: Path, threads: int, interpreter: Path | None = None) -> None:
+    def launch(self, spec: ModelSpec, threads: int) -> None:
         """Start the process, see `launch`. Raises: UNAVAILABLE when the system cannot."""
         self._loop = asyncio.get_running_loop()
         try:
-            self._launched = launched = launch(directory, threads, interpreter)
+            self._launched = launched = launch(spec, threads)
         except OSError as error:
             raise HostlerError(
                 Code.UNAVAILABLE, f"model '{self._model}': cannot start a worker process: {error}"

@@ -24,6 +24,7 @@ HTTP_STATUS: Final[dict[Code, int]] = {
     Code.METHOD_NOT_ALLOWED: 405,
     Code.UNAUTHENTICATED: 401,
     Code.PERMISSION_DENIED: 403,
+    Code.THROTTLED: 429,
     Code.CANCELLED: 400,
     Code.QUEUE_FULL: 503,
     Code.DEADLINE_EXCEEDED: 503,

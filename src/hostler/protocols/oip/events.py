@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from hostler.core import InferRequest, InferResponse, RequestedOutput, Signature
+from hostler.core import HostlerError, InferRequest, InferResponse, RequestedOutput, Signature
 from hostler.protocols.oip.encode import encode_response
 from hostler.protocols.oip.errors import error_body
 from hostler.protocols.oip.generate import encode_generate
@@ -68,6 +68,10 @@ class GenerateEvents:
         """What follows the last response where that was not marked as final."""
         return b""
 
+    def failure(self, error: HostlerError) -> bytes:
+        """What the stream ends with if it fails after its first response."""
+        return error_event(error.message)
+
 
 class InferEvents:
     """The events of one infer_stream: each is what infer would answer.
@@ -100,6 +104,10 @@ class InferEvents:
             return b""
         everything = InferRequest({}, id=self._request.id)
         return self._encoded(InferResponse((), {_IS_END: True}), everything)
+
+    def failure(self, error: HostlerError) -> bytes:
+        """What the stream ends with if it fails after its first response."""
+        return error_event(error.message)
 
     def _encoded(self, response: InferResponse, request: InferRequest) -> bytes:
         parts, _ = encode_response(response, request, self._name, self._version, self._signature)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hostler.core import Code, HostlerError
+from hostler.repository.archives import Limits
 from hostler.repository.config import Config
 from hostler.repository.environments.pip_output import failed_requirement, last_errors, step_of
 from hostler.repository.environments.recipe import NUMPY, Recipe
@@ -171,7 +172,13 @@ class Builder:
     async def _unpack(self, archive: Path, folder: Path) -> Found:
         place = str(archive)
         self._say(f"unpacking {archive.name}")
-        limits = [self._config.environment_files_max, self._config.environment_bytes_max]
+        limits = Limits(
+            files_max=self._config.environment_files_max,
+            bytes_max=self._config.environment_bytes_max,
+            files_setting="repository.environment_files_max",
+            bytes_setting="repository.environment_bytes_max",
+            set_id=True,
+        )._asdict()
         command = [sys.executable, "-I", str(_UNPACK), place, str(folder), json.dumps(limits)]
         outcome = await self._run(command, folder, None, self._say)
         if outcome.code:

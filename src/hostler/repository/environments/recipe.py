@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import hashlib
 import json
 import os
 import platform
 import sys
 import sysconfig
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal
 
 from hostler.core import Code, Environment, HostlerError
 from hostler.repository.config import Config
-from hostler.repository.environments.requirements import Requirements, flatten
+from hostler.repository.environments.requirements import Line, Requirements, flatten
 from hostler.repository.package import contradiction, readable
 
 __all__ = ["NUMPY", "Digests", "Recipe", "recipe_of"]
@@ -104,7 +107,7 @@ def _of_requirements(
         return _text(model, path)
 
     source = os.path.abspath(environment.source)
-    found = flatten(model, source, package, read)
+    found = _with_beside(flatten(model, source, package, read), environment, config)
     own = {path: digests.of(path) for path in found.files}
     identity = [
         "requirements",
@@ -117,6 +120,27 @@ def _of_requirements(
     # Options and hashes are not for people, and an index's address may hold a password.
     content = tuple(line.text.partition(" --")[0] for line in found.lines if not line.is_option)
     return Recipe(_key(identity), "requirements", Path(source), found, content)
+
+
+def _with_beside(found: Requirements, environment: Environment, config: Config) -> Requirements:
+    """With what the file leaves to the container for which it was written."""
+    names = found.names
+    # With hashes pip installs what is listed alone.
+    if "--require-hashes" in [line.text for line in found.lines] or any(
+        " --hash" in line.text for line in found.lines
+    ):
+        return found
+    missing = [any_of for any_of in environment.beside if names.isdisjoint(any_of)]
+    added = [Line(_pinned(any_of, own=not config.environment_python)) for any_of in missing]
+    return replace(found, lines=(*found.lines, *added))
+
+
+def _pinned(any_of: Sequence[str], *, own: bool) -> str:
+    """The distribution that the server's own Python has, in its version; else the first."""
+    for name in any_of if own else ():
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return f"{name}=={metadata.version(name).partition('+')[0]}"
+    return any_of[0]
 
 
 def _key(identity: list[object]) -> str:

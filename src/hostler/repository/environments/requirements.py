@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
@@ -26,6 +26,10 @@ _ARCHIVES: Final = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".
 _FILE_URL: Final = re.compile(r"(?:^|@\s*)file://(/[^\s;#]+)")
 _TOKEN: Final = re.compile(r"[^\s;\[]+")
 _OPTION: Final = re.compile(r"(--[a-z-]+)(?:\s*=\s*|\s+|$)(.*)|(-[a-zA-Z])\s*=?\s*(.*)")
+_NAME: Final = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9_.-]*?(?=-\d[^-]*(?:-|\.tar|\.zip)|[\s\[<>=!~;@]|$)"
+)
+_SEPARATORS: Final = re.compile(r"[-_.]+")
 _LONG: Final = {"-r": "--requirement", "-c": "--constraint", "-e": "--editable"} | {
     "-f": "--find-links",
     "-i": "--index-url",
@@ -70,6 +74,13 @@ class Requirements:
         return tuple(
             line for line in self.lines if line.is_option and line.text != "--require-hashes"
         )
+
+    @property
+    def names(self) -> Set[str]:
+        """What is listed by name, or as a wheel of that name; as pip compares names."""
+        words = [posixpath.basename(line.path) or line.text for line in self.lines]
+        found = (_NAME.match(word) for word in words if not word.startswith("-"))
+        return {_SEPARATORS.sub("-", match[0]).lower() for match in found if match}
 
 
 def flatten(model: str, path: str, package: str, read: Callable[[str], str]) -> Requirements:

@@ -37,7 +37,7 @@ from hostler.repository.source import (
 )
 from hostler.repository.tree import FileStamp, Item
 
-__all__ = ["detect", "name_of", "read", "version_of"]
+__all__ = ["detect", "name_of", "own_config", "read", "version_of"]
 
 CONFIG_FILE: Final = "config.pbtxt"
 
@@ -80,7 +80,7 @@ def read(source: Source) -> tuple[ModelSpec, ...]:
 
     Raises: INVALID_ARGUMENT, UNIMPLEMENTED naming the model and the field or file; OSError.
     """
-    stated = source.stated or _own_config(source)
+    stated = source.stated or own_config(source)
     config = stated.config
     ignored = ignored_fields(config)
     if ignored:
@@ -115,7 +115,8 @@ def read(source: Source) -> tuple[ModelSpec, ...]:
     return tuple(replace(spec, labels=labels) for spec in specs) if labels else specs
 
 
-def _own_config(source: Source) -> StatedConfig:
+def own_config(source: Source) -> StatedConfig:
+    """What its config.pbtxt says, or nothing. Raises: INVALID_ARGUMENT; OSError."""
     stamp = next((s for s in source.tree.files if s.path == CONFIG_FILE), None)
     if stamp is None:
         return NOTHING_STATED

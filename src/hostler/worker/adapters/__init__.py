@@ -32,7 +32,14 @@ class Adapter(Protocol):
         """Let the model clean up."""
 
 
-MODULES = {"python": ".python", "torch": ".torch"}
+MODULES = {
+    "djl": ".djl",
+    "handler": ".handler",
+    "mlflow": ".mlflow",
+    "python": ".python",
+    "tensorflow": ".tensorflow",
+    "torch": ".torch",
+}
 
 
 def adapter_for(runtime: str, exchange: Exchange) -> Adapter:

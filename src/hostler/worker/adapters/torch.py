@@ -5,10 +5,8 @@ Source: Triton's pytorch_backend README for the names of inputs and outputs.
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
-import zipfile
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from ..errors import Failure
 from ..exchange import Exchange
 from ..task import Answer, Request, Task
 from ..tensors import Output
+from ..torchscript import check_script_archive
 
 __all__ = ["TorchAdapter", "new_adapter"]
 
@@ -196,22 +195,6 @@ class TorchAdapter:
             "inputs": [[order[index], *meta] for index, meta in enumerate(inputs) if meta],
             "outputs": [[names[index], *meta] for index, meta in enumerate(outputs) if meta],
         }
-
-
-def check_script_archive(file: str, model: str) -> None:
-    """Refuse what is not TorchScript before anything reads it: a pickle may run any code."""
-    script = False
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-        script = any(name.endswith("/constants.pkl") for name in names)
-    if not script:
-        raise Failure(
-            "INVALID_ARGUMENT",
-            "model '{}': {} is not TorchScript (a pickled module or state_dict is never "
-            "loaded); save it with torch.jit.save, or with torch.export.save as "
-            "model.pt2".format(model, os.path.basename(file)),
-        )
 
 
 def input_names(config: dict[str, Any]) -> list[str]:

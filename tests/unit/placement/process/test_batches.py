@@ -205,3 +205,21 @@ def test_an_output_that_is_missing_fails_who_wants_it():
     good, bad = split_rows(joined(2), [rows_request(1), rows_request(1, ["Z"])], "m")
     assert isinstance(good, InferResponse)
     assert "no output 'Z'" in bad.message
+
+
+def error_of(told):
+    (error,) = unpack({"results": [{"error": told}]}, memoryview(b""), None, in_place=True)
+    return error
+
+
+def test_an_error_may_name_the_status_that_a_handler_answers_with():
+    error = error_of(["MODEL_ERROR", "no", {"status": 415}])
+    assert (error.code, error.message) == (Code.MODEL_ERROR, "no")
+    assert error.details == {"status": 415}
+    assert error_of(["NOT_FOUND", "as ever"]).details == {}
+
+
+@pytest.mark.parametrize("status", [200, 399, 600, "415", None, 415.0])
+def test_a_status_that_is_none_of_an_error_is_refused(status):
+    with pytest.raises(ValueError, match="an error of status"):
+        error_of(["MODEL_ERROR", "no", {"status": status}])

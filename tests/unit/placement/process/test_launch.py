@@ -3,7 +3,12 @@ import sys
 
 import pytest
 
-from hostler.placement.process.launch import WORKER_FOLDER, describe_exit, environment
+from hostler.placement.process.launch import (
+    WORKER_FOLDER,
+    describe_exit,
+    environment,
+    held_back,
+)
 
 
 def test_the_worker_is_where_placement_thinks_it_is():
@@ -26,6 +31,21 @@ def test_only_a_foreign_python_is_kept_from_the_users_packages():
         "PYTHONUNBUFFERED",
         "PYTHONNOUSERSITE",
     ]
+
+
+def test_a_models_own_variables_win_save_those_that_decide_how_a_process_starts():
+    variables = {
+        "OMP_NUM_THREADS": "1", "TOKEN": "t", "PYTHONPATH": "/p", "PYTHONHOME": "/h",
+        "LD_PRELOAD": "/l.so", "LD_LIBRARY_PATH": "/lib",
+    }  # fmt: skip
+    given = environment(sys.executable, 3, variables)
+    assert given["OMP_NUM_THREADS"] == "1"
+    assert given["TOKEN"] == "t"
+    assert given["LD_LIBRARY_PATH"] == "/lib"
+    assert held_back(variables) == {
+        "PYTHONPATH": "/p", "PYTHONHOME": "/h", "LD_PRELOAD": "/l.so",
+    }  # fmt: skip
+    assert not given.keys() & held_back(variables).keys()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import codecs
 import os
 
+import numpy as np
 import pytest
 from fakes.packages import write_package
 
@@ -95,3 +96,36 @@ def test_includes_do_not_leave_by_a_link(tmp_path):
     with pytest.raises(HostlerError, match="link out of the package"):
         recipe(tmp_path / "m")
     assert recipe(tmp_path / "m", follow_links=True).content == ("a",)
+
+
+def listed(package, *beside, **settings):
+    source = Environment("requirements", package / "requirements.txt", package, beside)
+    return recipe_of("m", source, Config(**settings), Digests()).content
+
+
+@pytest.mark.parametrize(
+    ("text", "added"),
+    [
+        ("a\n", True),
+        ("numpy_x\n", True),
+        ("NumPy>=1\n", False),
+        ("other-name[x]==2\n", False),
+        ("./numpy-2.0-py3-none-any.whl\n", False),
+        ("numpy @ https://host/x.whl\n", False),
+        ("a==1 --hash=sha256:00\n", False),
+    ],
+)
+def test_what_a_container_brings_is_installed_too_unless_the_file_names_it(tmp_path, text, added):
+    files = {"requirements.txt": text, "numpy-2.0-py3-none-any.whl": b""}
+    package = write_package(tmp_path, files)
+    content = listed(package, ("numpy", "other-name"))
+    assert (content[-1] == f"numpy=={np.__version__}") is added
+    assert len(content) == 1 + added
+
+
+def test_of_several_names_the_servers_own_counts(tmp_path):
+    package = write_package(tmp_path, {"requirements.txt": "a"})
+    assert listed(package, ("no-such", "numpy"))[-1] == f"numpy=={np.__version__}"
+    assert listed(package, ("no-such", "no-more"))[-1] == "no-such"
+    other = listed(package, ("numpy",), environment_python="/bin/sh")
+    assert other[-1] == "numpy", "another Python has its own versions"

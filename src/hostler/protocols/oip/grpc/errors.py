@@ -23,6 +23,7 @@ GRPC_STATUS: Final[dict[Code, StatusCode]] = {
     Code.METHOD_NOT_ALLOWED: StatusCode.UNIMPLEMENTED,
     Code.UNAUTHENTICATED: StatusCode.UNAUTHENTICATED,
     Code.PERMISSION_DENIED: StatusCode.PERMISSION_DENIED,
+    Code.THROTTLED: StatusCode.RESOURCE_EXHAUSTED,
     Code.CANCELLED: StatusCode.CANCELLED,
     Code.QUEUE_FULL: StatusCode.UNAVAILABLE,
     # As Triton says "Request timeout expired"; a client whose own deadline has passed sees

@@ -1,0 +1,12 @@
+"""Desired state: the SageMaker control plane, and what brings the server in line with it.
+
+Importing it loads neither botocore nor SQLAlchemy; the first call does.
+"""
+
+from hostler.control.config import Config
+from hostler.control.control import Allow, Control
+from hostler.control.driver import Driver
+from hostler.control.models import StoredModels
+from hostler.control.ports import Observed
+
+__all__ = ["Allow", "Config", "Control", "Driver", "Observed", "StoredModels"]

@@ -1,0 +1,42 @@
+"""Who may do what: keys, signatures, policies, rates, the audit log."""
+
+from hostler.gateway.access.access import Access, Claim, check_access
+from hostler.gateway.access.issue import NewKey, new_key
+from hostler.gateway.access.keyring import Parse, read_keys
+from hostler.gateway.access.keys import Key, Keys, parse_keys
+from hostler.gateway.access.policy import Decision, Principal, Statement, authorize
+from hostler.gateway.access.rights import (
+    DEFERRED,
+    HTTP,
+    OPEN,
+    RPC,
+    Right,
+    endpoint_arn,
+    model_resource,
+    right_of,
+)
+
+__all__ = [
+    "DEFERRED",
+    "HTTP",
+    "OPEN",
+    "RPC",
+    "Access",
+    "Claim",
+    "Decision",
+    "Key",
+    "Keys",
+    "NewKey",
+    "Parse",
+    "Principal",
+    "Right",
+    "Statement",
+    "authorize",
+    "check_access",
+    "endpoint_arn",
+    "model_resource",
+    "new_key",
+    "parse_keys",
+    "read_keys",
+    "right_of",
+]

@@ -1,0 +1,1 @@
+"""The HTTP side of SageMaker: invocations, the control plane, the container contract."""
