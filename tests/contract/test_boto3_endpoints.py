@@ -223,3 +223,12 @@ def test_an_archive_that_is_not_there(aws: Aws, tmp_path: Path) -> None:
     assert code == "ValidationException"
     aws.sagemaker.delete_endpoint(EndpointName="absent")
     wait_deleted(aws, "absent")
+
+
+def test_plain_http_is_refused_unless_it_is_set(aws: Aws) -> None:
+    container = {"ModelDataUrl": "http://host/m.tar.gz"}
+    code, message, status = failed(
+        aws.sagemaker.create_model, ModelName="plain", PrimaryContainer=container
+    )
+    assert (code, status) == ("ValidationException", 400)
+    assert "storage.allow_http" in message

@@ -394,9 +394,9 @@ def test_delete_under_load(server: ServerProcess, aws: Aws) -> None:
         crowd.wait(lambda replies: not replies[-1].ok, "a refusal")
         crowd.wait_more(CLIENTS)
     refused = min(reply.sent for reply in crowd.failures)
-    assert {(r.status, r.kind, r.said) for r in crowd.failures} == {
-        (400, "ValidationError", f"Endpoint gone of account {ACCOUNT} not found.")
-    }
+    missing = f"Endpoint gone of account {ACCOUNT} not found."  # and, at first, what becomes of it
+    assert {(r.status, r.kind) for r in crowd.failures} == {(400, "ValidationError")}
+    assert all(r.said.startswith(missing) for r in crowd.failures)
     finished = [r for r in crowd.replies if r.ok and r.received > refused]
     assert len(finished) > 1, "nothing was in flight when it was deleted"
     assert all(reply.sent < refused for reply in finished)

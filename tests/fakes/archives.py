@@ -10,7 +10,7 @@ from typing import Any
 
 from fakes.serving import World, fake_spec
 
-from hostler.core import Code, Context, HostlerError
+from hostler.core import Code, Context, HostlerError, Report
 from hostler.repository import Package
 from hostler.serving import (
     EndpointPlan,
@@ -88,7 +88,8 @@ class FakeArchives:
     """Archives by target. `put`, `remove`: what somebody does to the store.
 
     `parts`: of a target, names of models beside its entry. `hook`: awaited before every answer.
-    `errors`: by target, what opening fails with. `down`: nothing can be reached.
+    `errors`: by target, what opening fails with. `down`: nothing can be reached. `line`: what
+    opening reports.
     """
 
     def __init__(self) -> None:
@@ -101,6 +102,7 @@ class FakeArchives:
         self.looks: list[str] = []
         self.opening: set[str] = set()
         self.down = False
+        self.line = ""
         self.hook: Callable[[str, str], Any] | None = None
 
     def put(self, target: str, token: str = "1", size: int = 30, *parts: str) -> None:
@@ -115,8 +117,10 @@ class FakeArchives:
     def held(self) -> list[FakeArchive]:
         return [handle for handle in self.handles if handle.held]
 
-    async def open(self, target: str, name: str) -> FakeArchive:
+    async def open(self, target: str, name: str, report: Report) -> FakeArchive:
         assert target not in self.opening, "it is opened twice at a time"
+        if self.line:
+            report(self.line)
         self.opens.append(target)
         self.opening.add(target)
         try:

@@ -17,13 +17,14 @@ from fakes.resources import FakeResources
 
 from hostler.control import Config, Observed, rollout
 from hostler.control.operations import SERVICES, Desk, Names
-from hostler.control.ports import ENDPOINT
+from hostler.control.ports import ENDPOINT, Known
 from hostler.control.reconcile import Cohort, Health, Seen, State, cohorts
 from hostler.control.records import EndpointRecord
 from hostler.control.rows import endpoint_of, with_endpoint
 from hostler.core import HostlerError
 from hostler.protocols.sagemaker import Arns, Service, load_service
-from hostler.storage import Resources
+from hostler.storage import Config as StorageConfig
+from hostler.storage import Resources, Storage
 
 __all__ = ["Bench", "InstantDriver", "arn", "model_of", "service", "settle", "variant"]
 
@@ -55,9 +56,12 @@ def model_of(name: str) -> ServiceModel:
 
 
 class Bench:
-    """Calls operations one at a time: parsed, run, rendered and held against botocore's shapes."""
+    """Calls operations one at a time: parsed, run, rendered and held against botocore's shapes.
 
-    def __init__(self, config: Config | None = None) -> None:
+    `storage`: URLs of models are held against these settings.
+    """
+
+    def __init__(self, config: Config | None = None, storage: StorageConfig | None = None) -> None:
         self.clock = FakeClock()
         self.store = FakeResources()
         self.config = config or Config()
@@ -70,6 +74,7 @@ class Bench:
             arns=Arns(self.config.region, self.config.account_id),
             wall=self.clock.wall,
             check_image=self._image,
+            check_url=(lambda _: None) if storage is None else Storage(storage, {}).check,
         )
 
     def _image(self, image: str) -> str:
@@ -176,6 +181,7 @@ class InstantDriver:
         self.woken: list[str] = []
         self.state = "new"
         self.settling = False
+        self.awaited: list[str] = []
 
     async def start(self) -> None:
         self.state = "started"
@@ -187,6 +193,16 @@ class InstantDriver:
         self.woken.append(endpoint)
         if not self.held:
             settle(self.store, endpoint, self.clock.wall())
+
+    def endpoints(self) -> dict[str, Known]:
+        rows = {row.name: endpoint_of(row) for row in self.store.all(ENDPOINT)}
+        return {
+            name: Known(record.arn, record.status, record.failure_reason)
+            for name, record in rows.items()
+        }
+
+    def coming(self) -> list[str]:
+        return self.awaited
 
     def observe(self, endpoint: str) -> Observed:
         row = self.store.get(ENDPOINT, endpoint)

@@ -166,7 +166,7 @@ class FakeModels:
 
 
 class FakeArchives:
-    async def open(self, target: str, name: str) -> Any:
+    async def open(self, target: str, name: str, report: Report) -> Any:
         raise NotImplementedError
 
     async def token(self, target: str) -> str:

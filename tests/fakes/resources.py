@@ -25,6 +25,8 @@ class FakeResources:
         self.closed = False
         self._lock = threading.Lock()
 
+    place = "the memory of a test"
+
     def get(self, kind: str, name: str) -> Resource | None:
         self._check()
         row = self.rows.get((kind, name))

@@ -11,6 +11,7 @@ import numpy as np
 from fakes.gateway import Answered, FakeClock, FakeLive, FakeServing, ask
 
 from hostler.control import Config as ControlConfig
+from hostler.control.ports import Known, Observed
 from hostler.core import (
     DATATYPES,
     OPAQUE_SIGNATURE,
@@ -183,11 +184,18 @@ class FakeControl:
     """Answers with `{}`. `asks`: what it asks `allow` for. `resuming`: endpoints come back yet."""
 
     def __init__(self) -> None:
-        self.resuming = False
+        self.problem = ""
+        self.known: dict[str, Known] = {}
         self.calls: list[tuple[str, bytes]] = []
         self.asks: list[tuple[str, str]] = []
         self.error: Exception | None = None
         self.resuming = False
+
+    def endpoints(self) -> Mapping[str, Known]:
+        return self.known
+
+    def observe(self, endpoint: str) -> Observed:
+        return Observed()
 
     async def call(self, target: str, body: bytes, allow: Callable[[str, str], None]) -> Any:
         self.calls.append((target, body))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from hostler.config import Settings, storage_variables
 from hostler.control import Control, Driver, StoredModels
@@ -14,12 +16,29 @@ from hostler.placement import process_bytes
 from hostler.protocols.sagemaker import Arns
 from hostler.repository import Fetcher, check_image
 from hostler.serving import Serving
-from hostler.storage import JsonLines, Resources, Storage, has_resources, open_resources
+from hostler.storage import (
+    JsonLines,
+    Resources,
+    Storage,
+    check_folder,
+    has_resources,
+    open_resources,
+)
 
-__all__ = ["Aws"]
+__all__ = ["Aws", "check_state"]
+
+log = logging.getLogger("hostler.app")
 
 _WRITE_S: Final = 2.0
 """For what is recorded, where operations have used up the time."""
+
+_HERE: Final = frozenset(("localhost", "127.0.0.1", "::1", "0.0.0.0", "::"))  # noqa: S104 - compared
+
+
+def check_state(settings: Settings, told: Collection[str]) -> None:
+    """That a state folder which somebody has named can be used. Raises: UNAVAILABLE."""
+    if "control.state_dir" in told and not settings.gateway.container:
+        check_folder(settings.storage, settings.control.state_dir)
 
 
 class Aws:
@@ -42,7 +61,9 @@ class Aws:
         config = settings.control
 
         def open_store() -> Resources:
-            return open_resources(settings.storage, config.state_dir)
+            opened = open_resources(settings.storage, config.state_dir)
+            log.info("control.opened", extra={"event": {"place": opened.place}})
+            return opened
 
         def new_driver(store: Resources) -> Driver:
             return Driver(store, serving, models, config, clock)
@@ -59,7 +80,9 @@ class Aws:
             resume=has_resources(settings.storage, config.state_dir),
         )
         self._control.loading = self._measured
+        self._control.check_url = self._storage.check
         self._serving = serving
+        self._gateway = gateway
         gateway.mount_endpoints(
             serving.endpoints,
             self._control,
@@ -80,10 +103,33 @@ class Aws:
                 self._loop.call_soon_threadsafe(self._serving.know_libraries, grown)
 
     async def start(self) -> None:
-        """Begin, and bring back the endpoints of an earlier run in the background."""
+        """Begin; returns once the endpoints of an earlier run are back, or known not to be."""
         self._loop = asyncio.get_running_loop()
+        self._warn_of_itself()
         await self._lines.start()
         await self._control.start()
+        await self._control.resumed()
+
+    @property
+    def endpoints(self) -> int:
+        """How many are known."""
+        return len(self._control.endpoints())
+
+    @property
+    def problem(self) -> str:
+        """Why endpoints of an earlier run cannot be looked at, "" for nothing."""
+        return self._control.problem
+
+    def _warn_of_itself(self) -> None:
+        """Of a variable that is meant for clients, and has this server look for S3 in itself."""
+        endpoint = self._storage.s3_endpoint
+        if endpoint and _is_same(endpoint, self._gateway.url):
+            hint = (
+                "s3:// is looked for in this server itself, which has no buckets: unset "
+                "AWS_ENDPOINT_URL where it runs (for clients AWS_ENDPOINT_URL_SAGEMAKER and "
+                "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME do), or set storage.s3_endpoint_url"
+            )
+            log.warning("storage.s3_is_itself", extra={"event": {"url": endpoint, "hint": hint}})
 
     async def stop(self, drain_s: float) -> None:
         """Once nothing is asked any more: write what waits to be written. Idempotent."""
@@ -92,3 +138,14 @@ class Aws:
         await self._lines.stop(max(_WRITE_S, end - self._clock.now()))
         await self._fetcher.close()
         await self._storage.close()
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two URLs are one address, as far as their text tells."""
+    try:
+        places = [urlsplit(url) for url in (one, other)]
+        hosts = {"" if place.hostname in _HERE else place.hostname for place in places}
+        ports = {place.port or (443 if place.scheme == "https" else 80) for place in places}
+    except ValueError:  # no URL; the store says so when it is opened
+        return False
+    return len(hosts) == len(ports) == 1

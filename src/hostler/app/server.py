@@ -12,7 +12,7 @@ from pathlib import Path
 import uvloop
 
 from hostler import __version__
-from hostler.app.aws import Aws
+from hostler.app.aws import Aws, check_state
 from hostler.app.build import ARENAS_MAX, build_repository, build_serving
 from hostler.app.container import ContainerModels, as_container
 from hostler.config import Settings, container_variables, parse_document
@@ -48,6 +48,7 @@ async def _serve(settings: Settings, paths: Sequence[Path], told: Collection[str
     variables = container_variables() if settings.gateway.container else {}
     if settings.gateway.container:
         settings = as_container(settings, variables, told)
+    check_state(settings, told)
     repository = build_repository(settings, paths)
     server = _Server(settings, repository, variables)
     drain_s = settings.serving.drain_timeout_s
@@ -115,15 +116,17 @@ class _Server:
             await grpc.start()
         # Endpoints come back while the repository is loaded, which may take minutes.
         starts = [serving.start()] if self._aws is None else [serving.start(), self._aws.start()]
+        serving.held = self._aws is not None  # not ready before endpoints are; asked, it answers
         await asyncio.gather(*starts)
+        serving.held = False
         if self._container is not None:
             await self._container.start()
-        index = serving.index()
+        index = serving.index(hosted=self._container is not None)
         if self._roots and not index:  # without paths, models are to come through the control plane
             hint = "a repository holds <model>/<version>/model.onnx, or .onnx files"
             empty = {"paths": list(self._roots), "hint": hint}
             log.warning("repository.empty", extra={"event": empty})
-        event = {
+        event: dict[str, object] = {
             "url": self.gateway.url,
             "grpc": None if grpc is None else grpc.target,
             "version": __version__,
@@ -131,6 +134,10 @@ class _Server:
             "loaded": sum(status.loaded for status in index),
             "unavailable": sum(status.state == "UNAVAILABLE" for status in index),
         }
+        if self._aws is not None:
+            event["endpoints"] = self._aws.endpoints
+            if self._aws.problem:
+                event["endpoints_problem"] = self._aws.problem
         log.info("server.ready", extra={"event": event})
 
     async def finish(self, loading: asyncio.Future[None], drain_s: float) -> None:

@@ -161,7 +161,7 @@ class Client:
         """
         with self._asked("POST", path, body, headers) as response:
             if response.status != http.HTTPStatus.OK:
-                raise _refusal(response.status, response.read(), f"POST {self.url}{path}")
+                raise self._refusal(response.status, response.read(), f"POST {self.url}{path}")
             while line := response.readline():
                 name, _, data = line.partition(b":")
                 if name == b"data":
@@ -173,7 +173,8 @@ class Client:
         with self._asked(method, path, body, headers) as response:
             content = response.read()
         if response.status != http.HTTPStatus.OK:
-            raise _refusal(response.status, content, f"{method} {self.url}{self._prefix}{path}")
+            what = f"{method} {self.url}{self._prefix}{path}"
+            raise self._refusal(response.status, content, what)
         return Answer({k.lower(): v for k, v in response.getheaders()}, content)
 
     @contextmanager
@@ -212,6 +213,12 @@ class Client:
                 f"no hostler server answers at {self.url} ({_reason(error)}); "
                 + self._advice(error),
             ) from None
+
+    def _refusal(self, status: int, content: bytes, what: str) -> HostlerError:
+        if status == http.HTTPStatus.UNAUTHORIZED and not self._says:
+            said = f"{self.url} asks for a key: give its token with --token or in HOSTLER_TOKEN"
+            return HostlerError(Code.UNAUTHENTICATED, f"{said} (status {status})")
+        return _refusal(status, content, what)
 
     def _advice(self, error: Exception) -> str:
         """What to try when there was no answer."""

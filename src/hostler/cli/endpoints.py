@@ -29,6 +29,7 @@ __all__ = ["command", "rows"]
 
 _COLUMNS = (
     Column("ENDPOINT"),
+    Column("STATE"),
     Column("VARIANT"),
     Column("SHARE", number=True),
     Column("INSTANCES", number=True),
@@ -58,7 +59,7 @@ class Arguments:
 
 @takes(Arguments)
 def command(given: Arguments) -> int:
-    """List the SageMaker endpoints of a running server: variants, their share, load and errors.
+    """List the SageMaker endpoints of a running server: state, variants, share, load, errors.
 
     [bold]hostler endpoints[/bold]
 
@@ -79,6 +80,9 @@ def command(given: Arguments) -> int:
     endpoints = [answer] if given.name else answer["endpoints"]
     print_table(_COLUMNS, rows(endpoints), empty=f"{client.url} has no endpoints.")
     if not given.name:
+        if answer.get("problem"):
+            said = f"endpoints of an earlier run are not known: {answer['problem']}"
+            print(said, file=sys.stderr)
         print(_totals(answer["totals"]), file=sys.stderr)
     return 0
 
@@ -88,7 +92,7 @@ def rows(endpoints: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     return [
         _row(endpoint, variant) for endpoint in endpoints for variant in endpoint["variants"]
     ] + [
-        (str(endpoint["name"]), *["-"] * 7, str(endpoint["progress"]))
+        (str(endpoint["name"]), str(endpoint["state"]), *["-"] * 7, "; ".join(_told(endpoint)))
         for endpoint in endpoints
         if not endpoint["variants"]
     ]
@@ -102,6 +106,7 @@ def _row(endpoint: Mapping[str, Any], variant: Mapping[str, Any]) -> tuple[str, 
         name += f" ({variant['generation']})"
     return (
         str(endpoint["name"]),
+        str(endpoint["state"]),
         name,
         f"{variant['share']:.1%}",
         "-" if instances is None else str(instances),
@@ -121,9 +126,13 @@ def _notes(endpoint: Mapping[str, Any], variant: Mapping[str, Any]) -> list[str]
         notes.append(f"{target['loaded']} of {target['known']} target models in memory")
     if variant["refused"]:
         notes.append(f"{variant['refused']} refused at {variant['concurrency_max']} in flight")
-    if endpoint["progress"]:
-        notes.append(str(endpoint["progress"]))
-    return notes
+    return notes + _told(endpoint)
+
+
+def _told(endpoint: Mapping[str, Any]) -> list[str]:
+    """Why it, or its last update, failed; what it waits for. A failed start is both."""
+    told = [str(endpoint["failure_reason"]), str(endpoint["progress"])]
+    return list(dict.fromkeys(filter(None, told)))
 
 
 def _compared(shadow: Mapping[str, Any]) -> str:

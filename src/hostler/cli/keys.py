@@ -6,6 +6,7 @@ import contextlib
 import enum
 import math
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +21,15 @@ from hostler.cli.failures import Misuse
 from hostler.cli.options import with_settings
 from hostler.cli.output import Column, print_json, print_table, print_text
 from hostler.config import NEW_KEYS_FILE, Resolved, Settings, parse_document, with_key
+from hostler.control import served_actions
 from hostler.core import Code, HostlerError, SystemClock
-from hostler.gateway import Key, Keys, new_key, read_keys
+from hostler.gateway import Key, Keys, doubts, doubts_of, new_key, read_keys
 
 __all__ = ["command"]
 
 _FILE: Final = "keys.yaml"
 _DENIED: Final = 1
+_POLICY_NAME: Final = re.compile(r"[\w.@:/+=,\-]{1,128}")
 
 _COLUMNS = (
     Column("KEY"),
@@ -120,6 +123,7 @@ def _create(given: Arguments, file: Path) -> int:
         raise Misuse("say for whom, as in `hostler keys create alice --policy invoke`")
     exists = file.exists()
     text = file.read_text() if exists else NEW_KEYS_FILE
+    _check_policies(given.policy or [], text, file)
     made = new_key(given.name, given.policy or [])
     _replace(file.resolve(), with_key(text, made.entry, str(file)))
     said = {
@@ -142,6 +146,27 @@ def _create(given: Arguments, file: Path) -> int:
         f"{file}: a key for {given.name} {what}. The token is not kept: note it now.", err=True
     )
     return 0
+
+
+def _check_policies(wanted: Sequence[str], text: str, file: Path) -> None:
+    """Refuse policies that the file, which may be about to be begun, does not have."""
+    document = parse_document(text.encode(), str(file))
+    policies = document.get("policies") if isinstance(document, dict) else None
+    there = list(policies) if isinstance(policies, dict) else []
+    known = ", ".join(str(name) for name in there[:10]) or "none"
+    for name in wanted:
+        if not _POLICY_NAME.fullmatch(name):
+            raise HostlerError(
+                Code.INVALID_ARGUMENT,
+                f"'{name}' is no name of a policy (letters, digits and _.@:/+=,- up to 128): name "
+                f"one that {file} has: {known}",
+            )
+        if name not in there:
+            raise HostlerError(
+                Code.INVALID_ARGUMENT,
+                f"{file}: there is no policy '{name}' yet, only {known}; make the key without "
+                "--policy, then add the policy to the file",
+            )
 
 
 def _replace(file: Path, text: str) -> None:
@@ -200,11 +225,17 @@ def _row(keys: Keys, key: Key) -> tuple[str, ...]:
 
 
 def _check(keys: Keys, warnings: Sequence[str], given: Arguments, file: Path) -> int:
+    warnings = [*warnings, *doubts(keys.statements, served_actions())]
+    if given.asked and given.resource:
+        warnings += doubts_of(given.asked, given.resource, served_actions())
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
     asked = (given.principal, given.asked, given.resource)
     if not any(asked):
-        print_text(f"{file}: {len(keys.by_id)} keys, all of them make sense")
+        count = len(keys.by_id)
+        text = f"{count} key{'' if count == 1 else 's'}"
+        doubtful = "read, with the warnings above" if warnings else "all of them make sense"
+        print_text(f"{file}: {text}, {doubtful if count != 1 or warnings else 'it makes sense'}")
         return 0
     if given.principal is None or given.asked is None or given.resource is None:
         raise Misuse("--as, --action and --resource go together")

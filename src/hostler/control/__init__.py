@@ -7,6 +7,7 @@ from hostler.control.config import Config
 from hostler.control.control import Allow, Control
 from hostler.control.driver import Driver
 from hostler.control.models import StoredModels
+from hostler.control.operations import served_actions
 from hostler.control.ports import Observed
 
-__all__ = ["Allow", "Config", "Control", "Driver", "Observed", "StoredModels"]
+__all__ = ["Allow", "Config", "Control", "Driver", "Observed", "StoredModels", "served_actions"]

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from hostler.control.records import Document
-from hostler.core import Code, HostlerError
+from hostler.core import LATENCY_BOUNDS_S, Code, HostlerError
 
 __all__ = [
     "Alarm",
@@ -46,6 +46,7 @@ __all__ = [
 WINDOW_S: Final = 60.0
 WINDOW_S_MAX: Final = 900.0  # so far back serving counts by the second
 REQUESTS_MIN: Final = 10
+_LATENCY_S_MAX: Final = LATENCY_BOUNDS_S[-1]
 
 _PATTERN: Final = re.compile(
     r"\s*(?P<metric>[a-z0-9_.]+)\s*(?P<comparison>>=|<=|>|<)\s*"
@@ -131,6 +132,13 @@ def parse(text: str, name: str = "", *, scaling: bool = False) -> Alarm:
         threshold /= 100
     elif unit:
         threshold *= _SECONDS[unit]
+    if metric.endswith("_latency") and not _can_tell(threshold, found["comparison"]):
+        raise _refused(
+            name or text,
+            text,
+            f"has a latency of {threshold:g} s, but what takes longer than "
+            f"{_LATENCY_S_MAX:g} s is counted as {_LATENCY_S_MAX:g} s",
+        )
     window_s = WINDOW_S
     if found["length"]:
         window_s = float(found["length"]) * _SECONDS[found["length_unit"]]
@@ -140,6 +148,13 @@ def parse(text: str, name: str = "", *, scaling: bool = False) -> Alarm:
     return Alarm(
         name or text, text.strip(), metric, found["comparison"], threshold, window_s, count
     )
+
+
+def _can_tell(threshold_s: float, comparison: str) -> bool:
+    """Whether a quantile, which never exceeds the highest bound, can be on either side."""
+    if comparison in (">", "<="):
+        return threshold_s < _LATENCY_S_MAX
+    return threshold_s <= _LATENCY_S_MAX
 
 
 def _problem(metric: str, unit: str, scaling: bool) -> str:

@@ -124,6 +124,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             extra={"unit": "s"},
         ),
     ] = 60.0
+    resume_wait_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="Longest time for which /v2/health/ready says no after a start because "
+            "endpoints of the earlier run have not come up.",
+            ge=0.0,
+            extra={"unit": "s"},
+        ),
+    ] = 60.0
     starts_max: Annotated[
         int,
         msgspec.Meta(

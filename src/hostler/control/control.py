@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -16,7 +16,7 @@ from typing import Any, Final
 from hostler.control.alarms import check_table
 from hostler.control.config import Config
 from hostler.control.operations import SERVICES, Desk, Names, Outcome, Row, Served
-from hostler.control.ports import ENDPOINT, Driver, Observed
+from hostler.control.ports import ENDPOINT, Driver, Known, Observed
 from hostler.control.records import Document
 from hostler.control.rows import blocking
 from hostler.core import Clock, Code, HostlerError
@@ -41,8 +41,12 @@ Loading = Callable[[Callable[[], Any]], Any]
 """Calls what it is given, and gives what that gives."""
 
 _NAME_MAX: Final = 128
+_ALL: Final = "*"
+"""Stands for endpoints whose names are not known yet."""
+
 _PAUSE_FIRST_S: Final = 1.0
 _PAUSE_MAX_S: Final = 30.0
+_LOOK_S: Final = 0.02
 _STOP_S: Final = 2.0  # after which nobody waits for the store any more
 _UNSURE: Final = (Code.UNAVAILABLE, Code.INTERNAL)
 """Errors of operations of which nobody knows whether they have written."""
@@ -61,10 +65,10 @@ class Control:
 
     Everything is called on the loop; what blocks runs in threads. `open_store`: blocking, called
     once it is needed. `new_driver`: of that store. `check_image`: the reader that a container
-    image stands for, "" for none. `loading`: runs, in a thread, what loads libraries; set it to
-    know what they take. `resume`: an earlier run may have left endpoints, so that the
-    store is opened at the start. Raises: INVALID_ARGUMENT for a setting `control.alarms` that
-    holds what is no alarm.
+    image stands for, "" for none. `check_url`: see `Desk`; set it before `start`. `loading`: runs,
+    in a thread, what loads libraries; set it to know what they take. `resume`: an earlier run may
+    have left endpoints, so that the store is opened at the start. Raises: INVALID_ARGUMENT for a
+    setting `control.alarms` that holds what is no alarm.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Control:
         self._new_driver = new_driver
         self._clock = clock
         self._check_image = check_image
+        self.check_url: Callable[[str], None] = lambda _: None
         self._resume = resume
         self._arns = Arns(config.region, config.account_id)
         self._services: dict[str, Service] = {}
@@ -91,6 +96,7 @@ class Control:
         self._resuming: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[Outcome]] = set()
         self._stopped = False
+        self._problem = ""
         self.loading: Loading = _plainly
 
     @property
@@ -102,6 +108,15 @@ class Control:
             return True
         return self._opened is not None and self._opened.driver.settling
 
+    @property
+    def problem(self) -> str:
+        """Why what an earlier run has left cannot be opened, "" while nothing is in the way."""
+        return self._problem
+
+    def endpoints(self) -> Mapping[str, Known]:
+        """By name, all that are known; none before anything is opened."""
+        return {} if self._opened is None else self._opened.driver.endpoints()
+
     def observe(self, endpoint: str) -> Observed:
         """How far an endpoint is; an empty `Observed` where nothing is known of it."""
         return Observed() if self._opened is None else self._opened.driver.observe(endpoint)
@@ -110,6 +125,25 @@ class Control:
         """Go on with what an earlier run has left, in the background."""
         if self._resume:
             self._resuming = asyncio.get_running_loop().create_task(self._go_on())
+
+    async def resumed(self) -> None:
+        """Wait until every endpoint of an earlier run serves, or was tried once without success.
+
+        At most for `control.resume_wait_s`; not for a store that cannot be opened.
+        """
+        wait_s = self._config.resume_wait_s
+        end = self._clock.now() + wait_s
+        while coming := self._coming():
+            if self._clock.now() >= end:
+                event = {"waited_s": wait_s, "endpoints": coming}
+                log.warning("control.resume_wait_over", extra={"event": event})
+                return
+            await asyncio.sleep(_LOOK_S)
+
+    def _coming(self) -> list[str]:
+        if not self._resume or self._stopped or self._problem:
+            return []
+        return [_ALL] if self._opened is None else self._opened.driver.coming()
 
     async def stop(self, drain_s: float) -> None:
         """Finish the operations that run, at most for `drain_s`; then close. Idempotent."""
@@ -210,8 +244,9 @@ class Control:
             arns=self._arns,
             wall=self._clock.wall,
             check_image=self._check_image,
+            check_url=self.check_url,
         )
-        self._opened = _Opened(desk, driver)
+        self._opened, self._problem = _Opened(desk, driver), ""
         return self._opened
 
     async def _go_on(self) -> None:
@@ -222,9 +257,10 @@ class Control:
             try:
                 await self._open()
             except HostlerError as error:
-                event["reason"] = error.message
+                event["reason"] = self._problem = error.message
                 log.error("control.not_resumed", extra={"event": event})
             except Exception:
+                self._problem = "internal error; the server's log has it"
                 log.exception("control.not_resumed", extra={"event": event})
             else:
                 return

@@ -12,7 +12,7 @@ from hostler.control.config import Config
 from hostler.control.fleets import Hosting, Outside
 from hostler.control.keeper import Keeper
 from hostler.control.models import Models
-from hostler.control.ports import ENDPOINT, Observed
+from hostler.control.ports import ENDPOINT, Known, Observed
 from hostler.control.rows import blocking
 from hostler.core import Clock
 from hostler.storage import Resources
@@ -42,11 +42,13 @@ class Driver:
         self._scaling: asyncio.Task[None] | None = None
         self._stopping = False
         self._unseen: set[str] = set()
+        self._coming: set[str] = set()
 
     async def start(self) -> None:
         """Go on with every endpoint there is a record of; returns when all have begun to."""
         for resource in await blocking(self._store.all, ENDPOINT):
             self._unseen.add(resource.name)
+            self._coming.add(resource.name)
             self.wake(resource.name)
         self._scaling = asyncio.get_running_loop().create_task(self._scaler.run())
 
@@ -84,6 +86,17 @@ class Driver:
             waiting = {name for name in self._unseen if name in self._keepers}
             self._unseen = {name for name in waiting if not self._keepers[name].settled}
         return bool(self._unseen)
+
+    def endpoints(self) -> dict[str, Known]:
+        """By name, every endpoint whose record has been looked at."""
+        found = {name: keeper.known() for name, keeper in self._keepers.items()}
+        return {name: known for name, known in found.items() if known is not None}
+
+    def coming(self) -> list[str]:
+        """Those that were there at the start and should serve, but have not come up nor failed."""
+        waiting = {name for name in self._coming if name in self._keepers}
+        self._coming = {name for name in waiting if not self._keepers[name].tried}
+        return sorted(self._coming)
 
     def observe(self, endpoint: str) -> Observed:
         """How far it is, for DescribeEndpoint."""

@@ -20,8 +20,9 @@ from hostler.control.alarms import alarm_named, evaluate
 from hostler.control.deployment import read_deployment
 from hostler.control.fleets import Cohorts, Measured, Outside
 from hostler.control.observing import observed
+from hostler.control.operations.scaling import forget_scaling
 from hostler.control.plans import endpoint_plan
-from hostler.control.ports import ENDPOINT, Observed
+from hostler.control.ports import ENDPOINT, Known, Observed
 from hostler.control.reconcile import (
     Action,
     Cohort,
@@ -29,6 +30,7 @@ from hostler.control.reconcile import (
     Route,
     Seen,
     Start,
+    State,
     Stop,
     actions,
     cohorts,
@@ -74,6 +76,28 @@ class Keeper:
         return self._settled
 
     @property
+    def tried(self) -> bool:
+        """The fleet that should serve does so, or could not be brought up at the first attempt."""
+        record = self._record
+        if not self._settled:
+            return False
+        if record is None or record.current is None or stage_of(record) is Stage.DELETING:
+            return True
+        runs = self._cohorts.runs
+        found = [runs.get(cohort) for cohort in cohorts(record.current)]
+        if any(run is not None and run.failures for run in found):
+            return True
+        up = all(run is not None and run.state is State.READY for run in found)
+        return up and bool(self._shares)
+
+    def known(self) -> Known | None:
+        """What its record says; None before it has been read, and once it is gone."""
+        record = self._record
+        if record is None:
+            return None
+        return Known(record.arn, record.status, record.failure_reason, self.observe().progress)
+
+    @property
     def woken(self) -> bool:
         """Somebody wants the record looked at, and it has not been since."""
         return self._woken.is_set()
@@ -83,7 +107,8 @@ class Keeper:
         if self._record is None:
             return Observed()
         seen = observed(self._record, self._cohorts.runs, self._shares)
-        return replace(seen, progress=seen.progress or self._problem)
+        instances = seen.instances if self._shares else dict.fromkeys(seen.instances, 0)
+        return replace(seen, progress=seen.progress or self._problem, instances=instances)
 
     async def run(self) -> None:
         """Until the endpoint and its record are gone. Errors end nothing: they are tried again."""
@@ -172,6 +197,8 @@ class Keeper:
                 assert parts is not None
                 self._apply(record, parts)
             case Forget():
+                # DeleteEndpoint does so, too, but the server may have been killed in between.
+                await blocking(forget_scaling, self._store, self._name)
                 await blocking(self._store.remove, ENDPOINT, self._name)
                 self._woken.set()
 

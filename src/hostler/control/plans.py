@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from hostler.control.reconcile import Cohort
@@ -28,7 +28,7 @@ _OUTPUTS: Final = ("Output", "InputAndOutput")
 def endpoint_plan(
     record: EndpointRecord, shares: Mapping[int, float], stages: Stages
 ) -> EndpointPlan:
-    """The whole plan. Variants that are not in `stages` cannot serve and are left out.
+    """The whole plan. Variants that are not in `stages` cannot serve and are awaited.
 
     Shadows and capture are those of the newest fleet that has traffic.
     """
@@ -44,7 +44,15 @@ def endpoint_plan(
             "endpoint_arn": record.arn,
             "config_name": "" if main is None else main.config_name,
         },
+        awaited=tuple(_awaited(fleets, stages)),
     )
+
+
+def _awaited(fleets: Sequence[FleetRecord], stages: Stages) -> Iterator[str]:
+    for fleet in fleets:
+        for variant in fleet.variants:
+            if variant.instances > 0 and _variant(fleet, variant, stages) is None:
+                yield variant.name
 
 
 def _fleets(record: EndpointRecord) -> list[FleetRecord]:

@@ -28,6 +28,7 @@ __all__ = [
     "SCALABLE_TARGET",
     "SCALING_POLICY",
     "Driver",
+    "Known",
     "Observed",
     "VariantStatus",
 ]
@@ -73,6 +74,19 @@ class Observed:
     shares: Mapping[int, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An endpoint that there is a record of. `status`: in the service's words.
+
+    `failure_reason`: why it, or its last update, failed. `progress`: as in `Observed`.
+    """
+
+    arn: str
+    status: str
+    failure_reason: str = ""
+    progress: str = ""
+
+
 class Driver(Protocol):
     """What brings endpoints in line with their records. Its methods are called on the loop."""
 
@@ -91,6 +105,17 @@ class Driver(Protocol):
     @property
     def settling(self) -> bool:
         """Some of the endpoints that were there at the start have not been looked at."""
+        ...
+
+    def endpoints(self) -> Mapping[str, Known]:
+        """By name, every endpoint whose record has been looked at."""
+        ...
+
+    def coming(self) -> list[str]:
+        """Those that were there at the start and should serve, but have neither come up nor failed.
+
+        To be asked until it is empty: nobody comes back.
+        """
         ...
 
     def observe(self, endpoint: str) -> Observed:

@@ -1,6 +1,6 @@
 """Who asks: sockets, limits, routes, answers. The only room that imports uvicorn."""
 
-from hostler.gateway.access import Access, Key, Keys, new_key, read_keys
+from hostler.gateway.access import Access, Key, Keys, doubts, doubts_of, new_key, read_keys
 from hostler.gateway.config import Config
 from hostler.gateway.grpc.gateway import GrpcGateway
 from hostler.gateway.held import BodyLimit
@@ -15,6 +15,8 @@ __all__ = [
     "HttpGateway",
     "Key",
     "Keys",
+    "doubts",
+    "doubts_of",
     "new_id",
     "new_key",
     "read_keys",

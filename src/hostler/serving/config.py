@@ -217,7 +217,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             ge=0,
             extra={"unit": "s"},
         ),
-    ] = 60.0
+    ] = 50.0
     target_load_timeout_s: Annotated[
         float,
         msgspec.Meta(

@@ -70,7 +70,7 @@ class Driver:
         self._waiting += 1
         try:
             wait_s = context.deadline - now
-            return await handed_over(version.waiters, context, wait_s, _late(version))
+            return await handed_over(version.waiters, context, wait_s, lambda: _late(version))
         finally:
             self._waiting -= 1
 

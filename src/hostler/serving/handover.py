@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from hostler.core import NEVER, Code, Context, HostlerError
 from hostler.serving.live import LiveModel
@@ -20,9 +21,9 @@ def cancelled() -> HostlerError:
 
 
 async def handed_over(
-    waiters: Waiters, context: Context, wait_s: float, late: HostlerError
+    waiters: Waiters, context: Context, wait_s: float, late: Callable[[], HostlerError]
 ) -> LiveModel:
-    """Wait among these for a pinned model, for at most `wait_s`; `late` is raised then.
+    """Wait among these for a pinned model, for at most `wait_s`; what `late` gives is raised then.
 
     Raises: CANCELLED; what the wait is ended with.
     """
@@ -30,7 +31,7 @@ async def handed_over(
     waiter: asyncio.Future[LiveModel] = loop.create_future()
     waiters[waiter] = None
     timer = None if wait_s == NEVER else loop.call_later(wait_s, _fail, waiter, late)
-    context.on_cancel(lambda: _fail(waiter, cancelled()))
+    context.on_cancel(lambda: _fail(waiter, cancelled))
     try:
         return await waiter
     except asyncio.CancelledError:
@@ -44,6 +45,6 @@ async def handed_over(
             timer.cancel()
 
 
-def _fail(waiter: asyncio.Future[LiveModel], error: HostlerError) -> None:
+def _fail(waiter: asyncio.Future[LiveModel], error: Callable[[], HostlerError]) -> None:
     if not waiter.done():
-        waiter.set_exception(error)
+        waiter.set_exception(error())

@@ -72,6 +72,7 @@ class Serving:
         self._operations: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._started = False
+        self.held = False
 
     # -- a life ----------------------------------------------------------------------------
 
@@ -115,8 +116,8 @@ class Serving:
         return self._driver.busy() or self.endpoints.busy()
 
     def ready(self) -> bool:
-        """Whether the server is to get traffic: first loads through, and not ending."""
-        return self._started and not self._stopping
+        """Whether the server is to get traffic: first loads through, not `held`, not ending."""
+        return self._started and not self.held and not self._stopping
 
     # -- the path of a request -------------------------------------------------------------
 
@@ -157,9 +158,17 @@ class Serving:
     def _model(self, name: str) -> Model:
         """As those outside know it: a hosted model is none of theirs."""
         model = self._models.get(name)
-        if model is None or is_hosted(name):
-            raise _unknown(name)
-        return model
+        if model is not None and not is_hosted(name):
+            return model
+        error = _unknown(name)
+        parts = name.split("/")
+        if model is not None and parts[0] == "endpoint":
+            error = HostlerError(
+                error.code,
+                f"{error.message} here: it is a part of endpoint '{parts[1]}', which is asked with "
+                f"InvokeEndpoint (POST /endpoints/{parts[1]}/invocations)",
+            )
+        raise error
 
     def _replicas(self, name: str) -> int:
         model = self._models.get(name)

@@ -7,7 +7,14 @@ from hostler.storage.config import Config
 from hostler.storage.json_lines import JsonLines
 from hostler.storage.objects import Storage
 from hostler.storage.objects.store import ObjectStat, ObjectStore
-from hostler.storage.sql import Query, Resource, Resources, has_resources, open_resources
+from hostler.storage.sql import (
+    Query,
+    Resource,
+    Resources,
+    check_folder,
+    has_resources,
+    open_resources,
+)
 
 __all__ = [
     "Config",
@@ -18,6 +25,7 @@ __all__ = [
     "Resource",
     "Resources",
     "Storage",
+    "check_folder",
     "has_resources",
     "open_resources",
 ]

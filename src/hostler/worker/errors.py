@@ -45,18 +45,24 @@ def describe(error: BaseException, directory: str) -> str:
     return line
 
 
-def failure_of(error: BaseException, where: str, directory: str, memory_bytes_max: int) -> Failure:
+def failure_of(
+    error: BaseException,
+    where: str,
+    directory: str,
+    memory_bytes_max: int,
+    requirements: str = "a requirements.txt beside model.py",
+) -> Failure:
     """What a caller is told about an exception; its traceback goes to stderr, to the log.
 
-    `where`: "model 'm' failed in execute", the start of the message.
+    `where`: "model 'm' failed in execute", the start of the message. `requirements`: where the
+    package says what it needs.
     """
     if isinstance(error, Failure):
         return error
     traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
     text = "{}: {}".format(where, describe(error, directory))
     if isinstance(error, ModuleNotFoundError):
-        text += "; add it to a requirements.txt beside model.py, or install it into the server's "
-        text += "environment"
+        text += "; add it to {}, or install it into the server's environment".format(requirements)
     starved = isinstance(error, MemoryError) or "allocate memory" in str(error)
     if starved and memory_bytes_max:
         text += "; its worker may use at most {} bytes (worker_memory_bytes_max)".format(

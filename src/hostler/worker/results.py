@@ -73,7 +73,10 @@ class ResultWriter:
         """What a caller is told of an exception of user code. `doing`: "failed in execute"."""
         task = self._task
         where = "model '{}' {}".format(task.model, doing)
-        return failure_of(error, where, task.directory, task.memory_bytes_max)
+        memory = task.memory_bytes_max
+        if task.options.get("script", "").startswith("code/"):
+            return failure_of(error, where, task.directory, memory, "code/requirements.txt")
+        return failure_of(error, where, task.directory, memory)
 
     def _describe(self, result: Answer | Failure, writer: Writer) -> dict[str, Any]:
         if isinstance(result, Failure):

@@ -34,7 +34,7 @@ def test_a_first_key_begins_a_file(run: Any, tmp_path: Path) -> None:
     assert told["HOSTLER_TOKEN"] not in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
     assert "carol with invoke" in ran.error
-    assert run("keys", "check", str(path)).out == f"{path}: 1 keys, all of them make sense\n"
+    assert run("keys", "check", str(path)).out == f"{path}: 1 key, it makes sense\n"
 
 
 def test_one_more_key(run: Any, file: Path) -> None:
@@ -54,7 +54,8 @@ def test_one_more_key(run: Any, file: Path) -> None:
     [
         (("create",), "say for whom"),
         (("create", "a b"), "`$.keys[0].principal`"),
-        (("create", "carol", "--policy", "absent"), "there is no policy 'absent'"),
+        (("create", "carol", "--policy", "absent"), "there is no policy 'absent' yet, only every"),
+        (("create", "carol", "--policy", "*"), "'*' is no name of a policy (letters"),
     ],
 )
 def test_a_bad_key_is_not_made(run: Any, file: Path, words: tuple[str, ...], text: str) -> None:
@@ -144,3 +145,84 @@ def test_a_token_is_one_word(run: Any) -> None:
     ran = run("models", "--token", "a b")
     assert ran.code == 2
     assert "a b" not in ran.error
+
+
+def test_a_policy_that_a_new_file_will_not_have(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "new.yaml"
+    ran = run("keys", "create", "carol", "--policy", "only-up", "--file", str(path))
+    assert ran.code == 1
+    for text in (
+        "there is no policy 'only-up' yet, only administrator, invoke, read-only;",
+        "make the key without --policy, then add the policy to the file",
+    ):
+        assert text in ran.error
+    assert not path.exists()
+
+
+SLIPS = [
+    ("sagemaker:InvokEndpoint", "*", "'sagemaker:InvokEndpoint'; did you mean sagemaker:InvokeEn"),
+    ("hostler:Infr", "model/x", "did you mean hostler:Infer?"),
+    ("sagemaker:Train*", "*", "no action of this server is 'sagemaker:Train*'"),
+    ("hostler:Infer", "warm", "is about 'warm', but model/<name> or server"),
+    ("hostler:Infer", "Model/warm", "is about 'Model/warm'"),
+    ("sagemaker:InvokeEndpoint", "endpoint/warm", "is about 'endpoint/warm', but an ARN"),
+    (
+        "sagemaker:DescribeModel",
+        "arn:aws:sagemaker:model/x",
+        "is about 'arn:aws:sagemaker:model/x'",
+    ),
+    ("sagemaker:ListModels", "arn:aws:sagemaker:*", "no resource at all, which is '*'"),
+]
+
+
+@pytest.mark.parametrize(("action", "resource", "text"), SLIPS)
+def test_slips_are_told(
+    run: Any, file: Path, tmp_path: Path, action: str, resource: str, text: str
+) -> None:
+    statement = {"effect": "allow", "actions": [action], "resources": [resource]}
+    written = document()
+    written["policies"]["unused"] = [statement]
+    file.write_text(yaml.safe_dump(written))
+    ran = run("keys", "check", str(file))
+    (line,) = ran.error.splitlines()
+    assert line.startswith("warning: statement 1 of policy 'unused': ")
+    assert text in line
+    assert (ran.code, "3 keys, read, with the warnings above" in ran.out) == (0, True)
+    words = ("--as", "bob", "--action", action, "--resource", resource)
+    file.write_text(yaml.safe_dump(document()))
+    (line,) = run("keys", "check", str(file), *words).error.splitlines()
+    assert text in line
+
+
+def test_an_action_that_none_of_the_resources_is_for(run: Any, file: Path) -> None:
+    written = document()
+    written["policies"]["warm"][0]["resources"] = ["model/warm"]
+    file.write_text(yaml.safe_dump(written))
+    (line,) = run("keys", "check", str(file)).error.splitlines()
+    assert line.endswith("is one of 'sagemaker:InvokeEndpoint', which is for an ARN")
+
+
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        ("*", "*"),
+        ("HOSTLER:infer", "mod*"),
+        ("hostler:Infer", "serve?"),
+        ("hostler:Read*", "server"),
+        ("sagemaker:invokeendpoint*", "ARN:aws:sagemaker:*:*:endpoint/Warm-*"),
+        ("sagemaker:InvokeEndpointWithResponseStream", "*:endpoint/warm"),
+        ("sagemaker:ListEndpoints", "*"),
+        ("application-autoscaling:Put*", "arn:aws:sagemaker:*"),
+    ],
+)
+def test_what_makes_sense_is_not_warned_of(
+    run: Any, file: Path, action: str, resource: str
+) -> None:
+    written = document()
+    written["policies"]["unused"] = [
+        {"effect": "allow", "actions": [action], "resources": [resource]}
+    ]
+    file.write_text(yaml.safe_dump(written))
+    ran = run("keys", "check", str(file))
+    assert (ran.error, ran.code) == ("", 0)
+    assert ran.out.endswith("3 keys, all of them make sense\n")

@@ -66,6 +66,15 @@ def test_what_is_none_teaches_the_grammar(text: str) -> None:
     assert raised.value.code is Code.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize("condition", ["> 30s", ">= 31s", "> 1m", "< 45", "<= 30s"])
+def test_latencies_that_cannot_be_told_apart_are_refused(condition: str) -> None:
+    with pytest.raises(HostlerError, match="what takes longer than 30 s is counted as 30 s"):
+        parse(f"p99_latency {condition}")
+    parse("p99_latency > 29.9s")
+    parse("p99_latency >= 30s")
+    parse("errors > 31")
+
+
 def test_loads_are_for_scaling() -> None:
     assert parse("invocations_per_instance > 5", scaling=True).metric == "invocations_per_instance"
 

@@ -72,6 +72,39 @@ async def test_what_an_earlier_run_has_left_is_looked_for_until_the_store_can_be
 
 
 @virtual
+async def test_why_it_cannot_be_opened_is_known_until_it_can() -> None:
+    rig = Rig(down=1, resume=True)
+    began = rig.loop.now()
+    await rig.control.start()
+    await rig.control.resumed()
+    assert rig.loop.now() - began < 1.0, "nobody waits for a store that is not there"
+    assert rig.control.problem == "the connection was lost"
+    await asyncio.sleep(2.0)
+    assert rig.control.problem == ""
+    await rig.control.stop(1.0)
+
+
+@virtual
+async def test_endpoints_that_come_back_are_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig(resume=True)
+    began = rig.loop.now()
+    rig.driver.awaited = ["e", "f"]
+    await rig.control.start()
+    resumed = asyncio.ensure_future(rig.control.resumed())
+    await asyncio.sleep(30.0)
+    assert not resumed.done()
+    rig.driver.awaited = []
+    await resumed
+    assert rig.loop.now() - began < 31.0
+    rig.driver.awaited = ["f"]
+    await rig.control.resumed()
+    assert 90.0 <= rig.loop.now() - began < 92.0
+    [over] = [r for r in caplog.records if r.message == "control.resume_wait_over"]
+    assert over.event == {"waited_s": 60.0, "endpoints": ["f"]}  # type: ignore[attr-defined]
+    await rig.control.stop(1.0)
+
+
+@virtual
 async def test_a_server_that_stops_does_not_wait_for_a_store() -> None:
     rig = Rig(down=1000, resume=True)
     await rig.control.start()

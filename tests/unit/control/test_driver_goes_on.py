@@ -9,7 +9,7 @@ from fakes.clock import virtual
 from fakes.hosting import World, fleet_record
 
 from hostler.control import rollout
-from hostler.control.ports import ENDPOINT
+from hostler.control.ports import ENDPOINT, SCALABLE_TARGET, SCALING_POLICY
 from hostler.core import Code, HostlerError
 from hostler.storage import Resource
 
@@ -30,6 +30,40 @@ ALARMS = {"too-many-errors": "error_rate > 5% for 30s"}
 async def in_service(world: World) -> None:
     world.create(fleet_record("c1"))
     await world.until("InService")
+
+
+@virtual
+async def test_which_endpoints_of_an_earlier_run_have_not_come_up_yet() -> None:
+    world = World()
+    world.models.broken["s3://b/bad.tar.gz"] = HostlerError(Code.NOT_FOUND, "no such archive")
+    for name in ("up", "slow", "gone"):
+        world.create(fleet_record(name), name)
+    world.create(fleet_record("bad"), "never")
+    for name in ("up", "slow", "gone"):
+        await world.until("InService", name)
+    await world.until("Failed", "never")
+    assert world.driver.coming() == [], "these are not of an earlier run"
+    known = world.driver.endpoints()
+    assert {name: one.status for name, one in known.items()} == {
+        "up": "InService", "slow": "InService", "gone": "InService", "never": "Failed",
+    }  # fmt: skip
+    assert "no such archive" in known["never"].failure_reason
+    await world.restart()
+    world.models.broken["s3://b/gone.tar.gz"] = HostlerError(Code.NOT_FOUND, "no such archive")
+    world.hosting.gate.clear()
+    await world.driver.start()
+    assert world.driver.coming() == ["gone", "never", "slow", "up"]
+    await asyncio.sleep(5.0)
+    assert world.driver.coming() == ["slow", "up"], "one could not be fetched"
+    assert world.driver.observe("up").instances == {(1, "A"): 0}
+    assert "no such archive" in world.driver.endpoints()["gone"].progress
+    world.hosting.gate.set()
+    while world.driver.coming():
+        assert not world.shares("up"), "it serves"
+        await asyncio.sleep(0)
+    assert (world.shares("up"), world.shares("slow")) == ({1: 1.0}, {1: 1.0})
+    assert world.driver.observe("up").instances == {(1, "A"): 1}
+    await world.driver.stop()
 
 
 @virtual
@@ -274,4 +308,25 @@ async def test_an_endpoint_goes_even_if_something_of_it_cannot_be_let_go() -> No
     world.models.held.clear()  # so that to release it fails
     world.write(rollout.delete(world.record(), world.loop.wall()))
     await world.until("", seconds=10)
+    await world.driver.stop()
+
+
+@virtual
+async def test_what_scales_an_endpoint_goes_with_it_even_after_a_kill() -> None:
+    """Else the next endpoint of its name would be scaled by it."""
+    world = World()
+    await in_service(world)
+    for kind in (SCALABLE_TARGET, SCALING_POLICY):
+        for endpoint in ("e", "other"):
+            document = {"endpoint": endpoint}
+            row = Resource(kind, endpoint, f"arn:{kind}:{endpoint}", "", 1.0, 1.0, document)
+            assert world.store.add(row, {})
+    await world.driver.stop()
+    world.write(rollout.delete(world.record(), world.loop.wall()))
+    await world.restart()
+    await world.driver.start()
+    await world.until("")
+    await asyncio.sleep(1.0)
+    left = {(kind, name) for kind, name in world.store.rows}
+    assert left == {(SCALABLE_TARGET, "other"), (SCALING_POLICY, "other")}
     await world.driver.stop()

@@ -46,6 +46,7 @@ def test_weights_limits_and_what_is_ready() -> None:
     found = [(v.name, v.stages[0].model, v.weight, v.direct) for v in only.variants]
     assert found == [("A", "5/A", 2.0, True), ("B", "3/B", 1.0, False)]
     assert [v.concurrency_max for v in only.variants] == [0, 9]
+    assert plan.awaited == ("C",)
 
 
 def test_nothing_ready_is_an_endpoint_without_fleets() -> None:

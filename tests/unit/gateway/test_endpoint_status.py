@@ -13,6 +13,7 @@ from fakes.clock import virtual
 from fakes.gateway import Answered, FakeServing, ask
 from fakes.serving import World
 
+from hostler.control.ports import Known
 from hostler.core import Code, HostlerError
 from hostler.gateway import BodyLimit, Config, HttpGateway
 from hostler.gateway.access.rights import HTTP, READ_SERVER
@@ -41,6 +42,11 @@ class Seen:
 class FakeControl:
     def __init__(self) -> None:
         self.resuming = False
+        self.problem = ""
+        self.known: dict[str, Known] = {}
+
+    def endpoints(self) -> Mapping[str, Known]:
+        return self.known
 
     def observe(self, endpoint: str) -> Seen:
         return Seen()
@@ -192,7 +198,45 @@ async def test_target_models() -> None:
 async def test_an_endpoint_that_is_not_there() -> None:
     answered = await Case(World()).ask("GET", f"{OURS}/e%20f")
     assert answered.status == 404
-    assert "no endpoint 'e f' is served" in json.loads(answered.body)["error"]
+    assert "no endpoint 'e f' is known" in json.loads(answered.body)["error"]
+
+
+@virtual
+async def test_those_that_do_not_serve_are_shown_too() -> None:
+    case = Case(World())
+    case.control.known = {
+        "b": Known("arn:b", "Failed", "no such archive"),
+        "a": Known("arn:a", "Creating", "", "fetching s3://b/a"),
+        "e": Known("arn:e", "Updating"),
+    }
+    case.endpoints.apply(endpoint_plan(fleet(1, 1.0, blue=1)))
+    shown = (await case.get(OURS))["endpoints"]
+    told = [(s["name"], s["state"], s["failure_reason"], len(s["variants"])) for s in shown]
+    assert told == [
+        ("a", "Creating", "", 0),
+        ("b", "Failed", "no such archive", 0),
+        ("e", "Updating", "", 1),
+    ]
+    assert shown[0]["progress"] == "fetching s3://b/a"
+    one = await case.get(f"{OURS}/b")
+    assert (one["arn"], one["failure_reason"]) == ("arn:b", "no such archive")
+    answered = await case.ask("POST", "/endpoints/b/invocations", b"[]")
+    assert answered.status == 400
+    said = json.loads(answered.body)["Message"]
+    assert said.endswith("account 000000000000 not found. It is Failed: no such archive")
+
+
+@virtual
+async def test_why_endpoints_of_an_earlier_run_cannot_be_looked_at() -> None:
+    case = Case(World())
+    case.control.resuming, case.control.problem = True, "used by another server (process 7)"
+    answered = await case.ask("POST", "/endpoints/e/invocations", b"[]")
+    assert answered.status == 503
+    assert "used by another server (process 7)" in json.loads(answered.body)["Message"]
+    answered = await case.ask("GET", f"{OURS}/e")
+    assert answered.status == 503
+    assert "(process 7)" in json.loads(answered.body)["error"]
+    assert "(process 7)" in (await case.get(OURS))["problem"]
 
 
 def test_who_may_see_them() -> None:

@@ -13,7 +13,8 @@ from fakes.keys import ALICE, BOB, READER, SECRETS, document
 from fakes.signing import signed
 
 from hostler.gateway import Access, Config, HttpGateway
-from hostler.gateway.access import HTTP, OPEN, parse_keys
+from hostler.gateway.access import HTTP, OPEN, SERVER, parse_keys
+from hostler.gateway.access.rights import ACTIONS
 from hostler.gateway.http.routes import match
 
 INFER = b'{"inputs":[{"name":"X","shape":[1,2],"datatype":"FP32","data":[1.5,2]}]}'
@@ -140,7 +141,11 @@ async def test_strangers_are_refused(
     assert not case.serving.calls
     assert not case.serving.contexts
     assert not case.serving.warm.requests
-    assert [line["outcome"] for line in case.noted()] == ["refused"] * 4
+    noted = case.noted()
+    assert [line["outcome"] for line in noted] == ["refused"] * 4
+    for line in noted:
+        assert line["action"] in ACTIONS
+        assert line["resource"] == SERVER or line["resource"].startswith("model/")
     assert case.access.refusals == 4
 
 
@@ -231,6 +236,28 @@ async def test_a_signed_body_in_tiny_pieces_takes_its_own_size_only(case: Case) 
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("path", "action", "resource"),
+    [
+        (f"{WARM}/infer", "hostler:Infer", "model/warm"),
+        ("/v2/repository/models/m/load", "hostler:ManageModel", "model/m"),
+        ("/v2/logging", "hostler:ManageServer", "server"),
+        (
+            "/endpoints/Churn/invocations",
+            "sagemaker:InvokeEndpoint",
+            "arn:aws:sagemaker:*:*:endpoint/churn",
+        ),
+        ("/", "sagemaker:*", "*"),
+    ],
+)
+async def test_refusals_of_strangers_say_what_they_wanted(
+    case: Case, path: str, action: str, resource: str
+) -> None:
+    await case.ask("POST", path)
+    (line,) = case.noted()
+    assert (line["action"], line["resource"]) == (action, resource)
 
 
 async def test_what_nobody_can_have_signed_is_not_read(case: Case) -> None:

@@ -86,6 +86,10 @@ async def test_nobody_outside_reaches_them() -> None:
         for ask in (serving.model_ready, lambda name, _: serving.versions(name)):
             with pytest.raises(HostlerError, match=words):
                 ask(A, None)
+        with pytest.raises(HostlerError, match=r"InvokeEndpoint \(POST /endpoints/e/invocations\)"):
+            serving.model_ready(A)
+        with pytest.raises(HostlerError, match=r"'endpoint/e/9/x/0' is not found$"):
+            serving.model_ready("endpoint/e/9/x/0")
         await serving.unload(A)
         assert world.placement.loaded == [f"{A}:1"]
         assert names(world, hosted=False) == ["a"]
@@ -93,6 +97,18 @@ async def test_nobody_outside_reaches_them() -> None:
             ("a", False),
             (A, True),
         ]
+
+
+@virtual
+async def test_a_server_that_is_held_back_answers() -> None:
+    async with World(specs("a")) as world:
+        assert world.serving.ready()
+        world.serving.held = True
+        assert not world.serving.ready()
+        assert world.serving.model_ready("a")
+        assert world.serving.live("a") is not None
+        world.serving.held = False
+        assert world.serving.ready()
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,65 @@ def test_a_message_names_the_object_and_what_the_server_said() -> None:
         "<Message>The bucket does not exist</Message></Error>\n\nDebug source: a lot"
     )
     assert failure(_error("GenericError", text), "s3://b/k").message == (
-        "s3://b/k: there is no such object (NoSuchBucket: The bucket does not exist)"
+        "s3://b/k: there is no such bucket (NoSuchBucket: The bucket does not exist)"
+    )
+
+
+RETRIED = (
+    "Generic S3 error: Error performing HEAD {}/b/k in 103.18ms, after 4 retries, max_retries: 4, "
+    "retry_timeout: 150s  - HTTP error: error sending request\n\nDebug source:\n{}"
+)
+
+
+@pytest.mark.parametrize(
+    ("server", "account", "reason"),
+    [
+        (
+            "http://127.0.0.1:9000",
+            'ConnectError("tcp connect error", Os { code: 111, kind: ConnectionRefused })',
+            "connection refused by http://127.0.0.1:9000",
+        ),
+        (
+            "http://nosuch.invalid",
+            'ConnectError("dns error", Custom { kind: Uncategorized })',
+            "DNS does not know the host of http://nosuch.invalid",
+        ),
+        (
+            "https://host:9000",
+            "Custom { kind: InvalidData, error: InvalidMessage(InvalidContentType) }",
+            "TLS: https://host:9000 does not speak TLS",
+        ),
+        (
+            "https://host",
+            "Custom { error: InvalidCertificate(UnknownIssuer) }",
+            "TLS: the certificate of https://host is not trusted, see storage.ca_file",
+        ),
+        ("https://host", "something else", "HTTP error: error sending request"),
+    ],
+)
+def test_a_store_that_cannot_be_reached_in_plain_words(
+    server: str, account: str, reason: str
+) -> None:
+    error = _error("GenericError", RETRIED.format(server, account))
+    assert failure(error, "s3://b/k").message == f"s3://b/k: the store cannot be reached ({reason})"
+
+
+def test_a_store_that_answers_is_reached() -> None:
+    text = RETRIED.format("http://host", "").replace(
+        "HTTP error: error sending request", "Server returned non-2xx status code: 503 Slow: "
+    )
+    assert failure(_error("GenericError", text), "s3://b/k").message == (
+        "s3://b/k: the store cannot answer now (status code: 503 Slow)"
+    )
+
+
+def test_an_object_that_is_not_there_without_the_library_s_words() -> None:
+    error = FileNotFoundError(
+        "Object at location k not found: Error performing HEAD http://host/b/k in 715.3µs - Server "
+        "returned non-2xx status code: 404 Not Found: \n\nDebug source:\nNotFound {}"
+    )
+    assert failure(error, "s3://b/k").message == (
+        "s3://b/k: there is no such object (status code: 404 Not Found)"
     )
 
 

@@ -32,10 +32,10 @@ def test_a_url_is_taken_apart(url: str, meaning: Location) -> None:
 
 
 REFUSALS = [
-    ("", "does not begin with a scheme"),
-    ("/srv/models", "does not begin with a scheme"),
-    ("models/a", "does not begin with a scheme"),
-    ("s3:/models/a", "does not begin with a scheme"),
+    ("", "does not begin with s3:"),
+    ("/srv/models", "does not begin with s3:"),
+    ("models/a", "does not begin with s3:"),
+    ("s3:/models/a", "does not begin with s3:"),
     ("s3:///a", "no bucket's name"),
     ("s3://a b/c", "no bucket's name"),
     ("s3://x", "no bucket's name"),

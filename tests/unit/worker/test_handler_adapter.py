@@ -14,7 +14,7 @@ from hostler.worker.sagemaker_modules import install_modules
 from hostler.worker.task import Request
 from hostler.worker.tensors import Inputs
 
-pytest.importorskip("joblib")
+joblib = pytest.importorskip("joblib")
 
 
 @pytest.fixture(autouse=True)
@@ -314,3 +314,19 @@ def test_modules_that_are_installed_stay(monkeypatch):
     monkeypatch.setitem(sys.modules, "sagemaker_inference", mine)
     install_modules()
     assert sys.modules["sagemaker_inference"] is mine
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"nonsense", "KeyError: 110"), (b"cnosuchlib\nx\n.", "No module named 'nosuchlib'")],
+)
+def test_a_model_that_cannot_be_unpickled(tmp_path, server, content, says, capfd):
+    sklearn = pytest.importorskip("sklearn")
+    (tmp_path / "model.joblib").write_bytes(content)
+    with pytest.raises(Failure) as raised:
+        adapter_of(tmp_path, server, "", script="", models="model.joblib")
+    told = raised.value.message
+    assert f"model.joblib cannot be unpickled ({says}" in told.replace("ModuleNotFoundError: ", "")
+    for version in (f"scikit-learn {sklearn.__version__}", f"joblib {joblib.__version__}"):
+        assert version in told
+    assert "Traceback" in capfd.readouterr().err

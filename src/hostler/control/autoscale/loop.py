@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from statistics import fmean
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -24,11 +24,13 @@ from hostler.control.rows import blocking, endpoint_of, with_endpoint
 from hostler.control.stages import Event, may
 from hostler.control.targets import ScalableTargetRecord, ScalingPolicyRecord
 from hostler.core import Clock
-from hostler.storage import Resources
+from hostler.storage import Resource, Resources
 
 __all__ = ["Autoscaler"]
 
 log = logging.getLogger("hostler.control")
+
+_T = TypeVar("_T")
 
 _SAMPLE_S: Final = 1.0
 _SAMPLES: Final = 60
@@ -84,12 +86,10 @@ class Autoscaler:
         targets = await blocking(self._store.all, SCALABLE_TARGET)
         policies = await blocking(self._store.all, SCALING_POLICY) if targets else []
         self._targets = {}
-        for row in targets:
-            target = msgspec.convert(row.document, ScalableTargetRecord)
+        for target in _records(targets, ScalableTargetRecord):
             self._targets[target.resource_id] = target
         self._policies = {}
-        for row in policies:
-            policy = msgspec.convert(row.document, ScalingPolicyRecord)
+        for policy in _records(policies, ScalingPolicyRecord):
             self._policies.setdefault(policy.resource_id, []).append(policy)
         for memory in (self._memories, self._samples):
             for gone in memory.keys() - self._targets.keys():
@@ -137,6 +137,15 @@ class Autoscaler:
             if variant is not None:
                 samples = self._samples.setdefault(name, deque(maxlen=_SAMPLES))
                 samples.append(variant.in_flight)
+
+
+def _records(rows: list[Resource], kind: type[_T]) -> Iterator[_T]:
+    """Those that can be read."""
+    for row in rows:
+        try:
+            yield msgspec.convert(row.document, kind)
+        except msgspec.ValidationError:
+            log.exception("autoscale.failed", extra={"event": {"resource": row.name}})
 
 
 def _instances(record: EndpointRecord, variant: str) -> int:

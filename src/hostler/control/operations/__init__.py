@@ -16,7 +16,7 @@ from hostler.control.records import Document
 from hostler.core import Code
 from hostler.protocols.sagemaker import CONTROL, SCALING, Arns
 
-__all__ = ["SERVICES", "Desk", "Names", "Outcome", "Row", "Served"]
+__all__ = ["SERVICES", "Desk", "Names", "Outcome", "Row", "Served", "served_actions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +105,12 @@ SERVICES: Final[Mapping[str, Served]] = {
     ),
 }
 """By what X-Amz-Target has before the operation."""
+
+
+def served_actions() -> dict[str, str]:
+    """What policies may allow, and how the resource begins: an ARN's beginning, `*` for none."""
+    return {
+        f"{served.prefix}:{name}": "arn:aws:sagemaker:" if row.member else "*"
+        for served in SERVICES.values()
+        for name, row in served.rows.items()
+    }

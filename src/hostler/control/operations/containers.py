@@ -7,7 +7,7 @@ another model or other answers than it asks for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from hostler.control.operations.desk import refused
@@ -37,8 +37,11 @@ def containers_of(model: Document) -> list[Document]:
     return list(model.get("Containers") or ()) or ([primary] if primary is not None else [])
 
 
-def check_containers(request: Document) -> None:
-    """Refuse what CreateModel's members cannot mean together. Raises: INVALID_ARGUMENT."""
+def check_containers(request: Document, check_url: Callable[[str], None]) -> None:
+    """Refuse what CreateModel's members cannot mean together. Raises: INVALID_ARGUMENT.
+
+    `check_url`: see `Desk`.
+    """
     primary, several = request.get("PrimaryContainer"), request.get("Containers")
     if primary is not None and several:
         raise refused("PrimaryContainer and Containers cannot both be given.")
@@ -49,6 +52,7 @@ def check_containers(request: Document) -> None:
     for index, container in enumerate(containers, 1):
         place = f"Containers.{index}" if several else "PrimaryContainer"
         _check_container(container, place)
+        _check_url(container, place, check_url)
 
 
 def _check_hostnames(request: Document, containers: list[Document]) -> None:
@@ -88,6 +92,17 @@ def _check_container(container: Document, place: str) -> None:
         )
     if container.get("MultiModelConfig") and not multiple:
         raise refused(f"{place}: MultiModelConfig is only for Mode MultiModel.")
+
+
+def _check_url(container: Document, place: str, check_url: Callable[[str], None]) -> None:
+    url, place = container.get("ModelDataUrl"), f"{place}.ModelDataUrl"
+    if not url:
+        source = container["ModelDataSource"]["S3DataSource"]
+        url, place = source["S3Uri"], place.replace("ModelDataUrl", "ModelDataSource.S3DataSource")
+    try:
+        check_url(url)
+    except HostlerError as error:
+        raise refused(f"{place}: {error.message}") from None
 
 
 def _check_source(source: Mapping[str, Any], place: str) -> None:

@@ -129,7 +129,9 @@ class Desk:
     """What operations work with.
 
     `wall`: seconds since the epoch. `check_image`: the reader that a container image stands for,
-    "" for none. `observed`: of the endpoint that the request names, if it shows that.
+    "" for none. `check_url`: raises what keeps model data from being read there, as far as that
+    can be told without asking. `observed`: of the endpoint that the request names, if it shows
+    that.
     """
 
     config: Config
@@ -138,6 +140,7 @@ class Desk:
     arns: Arns
     wall: Callable[[], float]
     check_image: Callable[[str], str]
+    check_url: Callable[[str], None]
     observed: Observed = field(default_factory=Observed)
 
     def now(self) -> float:

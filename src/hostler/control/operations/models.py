@@ -18,7 +18,7 @@ __all__ = ["create_model", "delete_model", "describe_model", "list_models"]
 
 def create_model(desk: Desk, request: Document) -> Outcome:
     """Raises: INVALID_ARGUMENT, ALREADY_EXISTS, RESOURCE_EXHAUSTED."""
-    check_containers(request)
+    check_containers(request, desk.check_url)
     tags = tags_of(request)
     document = {key: value for key, value in request.items() if key != "Tags"}
     document.setdefault("EnableNetworkIsolation", False)

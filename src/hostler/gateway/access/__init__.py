@@ -1,6 +1,7 @@
 """Who may do what: keys, signatures, policies, rates, the audit log."""
 
 from hostler.gateway.access.access import Access, Claim, check_access
+from hostler.gateway.access.doubts import doubts, doubts_of
 from hostler.gateway.access.issue import NewKey, new_key
 from hostler.gateway.access.keyring import Parse, read_keys
 from hostler.gateway.access.keys import Key, Keys, parse_keys
@@ -10,7 +11,9 @@ from hostler.gateway.access.rights import (
     HTTP,
     OPEN,
     RPC,
+    SERVER,
     Right,
+    asked_of,
     endpoint_arn,
     model_resource,
     right_of,
@@ -21,6 +24,7 @@ __all__ = [
     "HTTP",
     "OPEN",
     "RPC",
+    "SERVER",
     "Access",
     "Claim",
     "Decision",
@@ -31,8 +35,11 @@ __all__ = [
     "Principal",
     "Right",
     "Statement",
+    "asked_of",
     "authorize",
     "check_access",
+    "doubts",
+    "doubts_of",
     "endpoint_arn",
     "model_resource",
     "new_key",

@@ -89,11 +89,15 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """All keys: `by_id`, `by_token` (its SHA-256), `by_certificate` (its common name)."""
+    """All keys: `by_id`, `by_token` (its SHA-256), `by_certificate` (its common name).
+
+    `statements`: of all policies, be they a key's or not.
+    """
 
     by_id: Mapping[str, Key]
     by_token: Mapping[bytes, Key] = field(repr=False)
     by_certificate: Mapping[str, Key]
+    statements: tuple[Statement, ...] = ()
 
 
 def token_hash(token: bytes) -> bytes:
@@ -126,7 +130,8 @@ def parse_keys(document: object) -> Keys:
         if entry.certificate is not None:
             name = entry.certificate
             _once(by_certificate, name, key, f"the certificate '{name}'", where)
-    return Keys(by_id, by_token, by_certificate)
+    statements = tuple(s for policy in policies.values() for s in policy)
+    return Keys(by_id, by_token, by_certificate, statements)
 
 
 def _key(entry: _Key, policies: Mapping[str, list[Statement]], where: str) -> Key:

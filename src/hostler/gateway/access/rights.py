@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["DEFERRED", "HTTP", "OPEN", "RPC", "SERVER", "Right", "endpoint_arn", "model_resource",
-           "right_of"]  # fmt: skip
+__all__ = ["ACTIONS", "DEFERRED", "HTTP", "INVOCATIONS", "OPEN", "RPC", "SERVER", "Right",
+           "asked_of", "endpoint_arn", "model_resource", "right_of"]  # fmt: skip
 
 SERVER: Final = "server"
 
@@ -17,6 +17,16 @@ MANAGE_MODEL: Final = "hostler:ManageModel"
 READ_SERVER: Final = "hostler:ReadServer"
 MANAGE_SERVER: Final = "hostler:ManageServer"
 READ_METRICS: Final = "hostler:ReadMetrics"
+
+ACTIONS: Final = (INFER, READ_MODEL, MANAGE_MODEL, READ_SERVER, MANAGE_SERVER, READ_METRICS)
+"""All that are hostler's own."""
+
+INVOCATIONS: Final[Mapping[str, str]] = {
+    "invoke": "sagemaker:InvokeEndpoint",
+    "invoke_stream": "sagemaker:InvokeEndpointWithResponseStream",
+    "invoke_async": "sagemaker:InvokeEndpointAsync",
+}
+"""Actions of SageMaker's runtime API, by the route's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +129,21 @@ def right_of(right: Right, model: str, *, changes: bool = True) -> tuple[str, st
     if not changes:
         action = _SHOWS.get(action, action)
     return action, model_resource(model) if model else SERVER
+
+
+def asked_of(route_action: str, model: str, endpoint: str, *, changes: bool) -> tuple[str, str]:
+    """As `right_of`, of a route; as far as it can be told of one whose handler asks by itself.
+
+    For who is refused before. `endpoint`: "" where none is named. Of what no table knows the
+    route's action is given.
+    """
+    right = HTTP.get(route_action)
+    if right is None:
+        return route_action, ""
+    if right is DEFERRED:
+        resource = endpoint_arn("*", "*", endpoint) if endpoint else "*"
+        return INVOCATIONS.get(route_action, right.action), resource
+    return right_of(right, model, changes=changes)
 
 
 def model_resource(model: str) -> str:

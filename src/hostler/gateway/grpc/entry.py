@@ -9,7 +9,7 @@ import contextvars
 from typing import Any, Final
 
 from hostler.core import Code, HostlerError
-from hostler.gateway.access import OPEN, RPC, Access, Principal, right_of
+from hostler.gateway.access import OPEN, RPC, SERVER, Access, Principal, right_of
 
 __all__ = ["Visit", "allow", "ask_for", "current", "enter"]
 
@@ -46,8 +46,10 @@ class Visit:
         self._change = False
         self._refused = ""
         self.principal: Principal | None = None
-        self.action = rpc
-        self.resource = ""
+        right = RPC.get(rpc)
+        self.action = right.action if right else rpc
+        of_server = right is not None and right.without_model == right.action
+        self.resource = SERVER if of_server else "model/*"  # until the message is read
 
     def prove(self, call: Call) -> None:
         """Find out who asks. Raises: UNAUTHENTICATED, THROTTLED."""

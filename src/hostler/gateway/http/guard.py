@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hostler.core import Code, HostlerError
-from hostler.gateway.access import DEFERRED, HTTP, OPEN, Access, Principal, right_of
+from hostler.gateway.access import DEFERRED, HTTP, OPEN, Access, Principal, asked_of, right_of
 from hostler.gateway.held import Held
 from hostler.gateway.http.answers import DISCONNECT, Gone, Message, Receive, Scope
 from hostler.gateway.http.routes import Route
@@ -82,6 +82,10 @@ class Guard:
                     Code.PERMISSION_DENIED, f"nobody may ask for '{route.action}' of this server"
                 )
         except HostlerError as error:
+            endpoint = route.segment.decode("latin-1")
+            visit.action, visit.resource = asked_of(
+                route.action, route.model, endpoint, changes=changes
+            )
             visit.refused = error.message
             raise
         if right is not DEFERRED:

@@ -121,7 +121,7 @@ class HttpGateway:
         invocations = Invocations(
             self._config, endpoints, bodies, clock, arns=arns, capture=capture
         )
-        invocations.resuming = lambda: control.resuming
+        invocations.control = control
         self._status = EndpointStatus(
             endpoints, control, lines, lambda: invocations.copies_left_out, archives_bytes
         )

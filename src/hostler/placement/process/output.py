@@ -12,6 +12,9 @@ __all__ = ["WorkerOutput"]
 log = logging.getLogger("hostler.placement")
 
 LINE_CHARS_MAX = 2000
+TRACEBACK_LINES_MAX = 200
+TRACEBACK_CHARS_MAX = 16_000
+_TRACEBACK = "Traceback (most recent call last):"
 LEVELS = {
     "DEBUG": logging.DEBUG,
     "INFO": logging.INFO,
@@ -24,8 +27,9 @@ class WorkerOutput:
     """Takes raw bytes of one worker's stdout and stderr, in whatever pieces they come.
 
     A line that starts with a level and a colon, as the worker's Logger writes it, is logged at
-    that level, any other at INFO. Of more than `lines_per_s_max` lines in a second the rest are
-    counted and dropped, but always kept among the `lines_max` last ones.
+    that level, any other at INFO; a traceback is one event, at WARNING. Of more than
+    `lines_per_s_max` events in a second the rest are counted and dropped, but their lines are
+    always kept among the `lines_max` last ones.
     """
 
     def __init__(self, replica: str, clock: Clock, lines_max: int, lines_per_s_max: int) -> None:
@@ -37,6 +41,7 @@ class WorkerOutput:
         self._logged = 0
         self._dropped = 0
         self._rest = b""
+        self._traceback: list[str] = []
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -52,6 +57,7 @@ class WorkerOutput:
         if self._rest:
             self._line(self._rest)
             self._rest = b""
+        self._end_traceback()
         self._report_dropped()
 
     def tail(self, count: int) -> str:
@@ -62,6 +68,30 @@ class WorkerOutput:
     def _line(self, raw: bytes) -> None:
         line = raw.decode("utf-8", "replace")[:LINE_CHARS_MAX].rstrip("\r")
         self._lines.append(line)
+        if self._traceback and not line.startswith("  "):  # what was raised, or it was cut off
+            if line and line != _TRACEBACK:
+                self._traceback.append(line)
+                self._end_traceback()
+                return
+            self._end_traceback()
+        if self._traceback or line == _TRACEBACK:
+            self._traceback.append(line)
+            if len(self._traceback) >= TRACEBACK_LINES_MAX:
+                self._end_traceback()
+            return
+        word, colon, text = line.partition(": ")
+        level = LEVELS.get(word) if colon else None
+        event = {"replica": self._replica, "line": line if level is None else text}
+        self._log(level or logging.INFO, "worker.output", event)
+
+    def _end_traceback(self) -> None:
+        lines, self._traceback = self._traceback, []
+        if lines:
+            text = "\n".join(lines)[-TRACEBACK_CHARS_MAX:]  # its end says most
+            event = {"replica": self._replica, "traceback": text}
+            self._log(logging.WARNING, "worker.traceback", event)
+
+    def _log(self, level: int, name: str, event: dict[str, str]) -> None:
         now = self._clock.now()
         if now - self._window >= 1.0:
             self._report_dropped()
@@ -70,14 +100,7 @@ class WorkerOutput:
             self._dropped += 1
             return
         self._logged += 1
-        word, colon, text = line.partition(": ")
-        level = LEVELS.get(word) if colon else None
-        shown = line if level is None else text
-        log.log(
-            level or logging.INFO,
-            "worker.output",
-            extra={"event": {"replica": self._replica, "line": shown}},
-        )
+        log.log(level, name, extra={"event": event})
 
     def _report_dropped(self) -> None:
         if self._dropped:

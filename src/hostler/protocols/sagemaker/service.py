@@ -4,8 +4,8 @@ The only importer of botocore, and that at the first call: the import and a desc
 tenth of a second. What is kept are the shapes of the operations that are served, in our own
 structures, not botocore's model.
 
-Where our patterns are wider than AWS's: URLs of model data and of destinations may be `file:///`
-as well.
+Where our patterns are wider than AWS's: URLs of model data may be of any store that the server
+knows, those of destinations `file:///` as well. Which of them are taken, others decide.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ DEPTH_MAX: Final = 32
 """Of objects and lists in a request; the deepest that is served has 10."""
 
 _LOCAL: Final = r"|file:///.+"
+_STORED: Final = r"(https?|s3|gs|az)://([^/]+)/?(.*)|file:.*"
 _WIDER: Final[Mapping[str, str]] = {
-    "Url": r"(https|s3)://([^/]+)/?(.*)" + _LOCAL,
-    "S3ModelUri": r"(https|s3)://([^/]+)/?(.*)" + _LOCAL,
+    "Url": _STORED,
+    "S3ModelUri": _STORED,
     "DestinationS3Uri": r"(https|s3)://([^/])/?(.*)" + _LOCAL,
 }
 """Patterns in place of AWS's, by the name of their shape."""

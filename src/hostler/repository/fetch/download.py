@@ -48,6 +48,16 @@ class Pauses:
         self._first_s = first_s * (1 + spread)
         self._failed = 0
 
+    @property
+    def coming(self) -> str:
+        """The attempt after the pause, as in `attempt 3 of 8`."""
+        return f"attempt {self._failed + 1} of {self._attempts_max}"
+
+    @property
+    def first(self) -> bool:
+        """Whether one attempt has failed so far."""
+        return self._failed == 1
+
     def progressed(self) -> None:
         """The store works; the next failure is a first one."""
         self._failed = 0
@@ -183,7 +193,7 @@ class _Object:
                 if grown:
                     pauses.progressed()
                 pause_s = pauses.after(error)
-                self._note(error, pause_s)
+                self._note(error, pause_s, pauses.coming)
             await asyncio.sleep(pause_s)
             same = await self._is_same()
             stuck = 0 if grown else stuck + same
@@ -291,9 +301,10 @@ class _Object:
             raise Replaced
         return True
 
-    def _note(self, error: HostlerError, pause_s: float) -> None:
+    def _note(self, error: HostlerError, pause_s: float, coming: str) -> None:
         url = shown(self._offer.source.url)
-        self._work.say(f"downloading {url}: trying again in {pause_s:.1f} s: {error.message}")
+        reason = error.message.removeprefix(f"{url}: ")
+        self._work.say(f"downloading {url}: {reason}, {coming} in {pause_s:.1f} s")
         event = {"url": url, "error": error.message, "pause_s": round(pause_s, 3)}
         log.warning("archive.download_cut", extra={"event": event})
 

@@ -183,7 +183,7 @@ class Fetcher:
 
     async def _fetch(self, source: ModelSource, report: Report) -> Fetched:
         for _ in range(_REPLACED_MAX):
-            offer, store = await self._offer_patiently(source)
+            offer, store = await self._offer_patiently(source, report)
             with contextlib.suppress(Replaced):
                 return await self._shared(offer, store, report)
         raise HostlerError(
@@ -191,13 +191,21 @@ class Fetcher:
             f"'{shown(source.url)}' was replaced {_REPLACED_MAX} times while it was fetched",
         )
 
-    async def _offer_patiently(self, source: ModelSource) -> tuple[Offer, ObjectStore]:
+    async def _offer_patiently(
+        self, source: ModelSource, report: Report
+    ) -> tuple[Offer, ObjectStore]:
         pauses = Pauses(self._config.fetch_attempts_max, self._config.fetch_pause_s, 0.0)
+        url = shown(source.url)
+        report(f"fetching {url}: asking the store")
         while True:
             try:
                 return await self._offer(source)
             except HostlerError as error:
                 pause_s = pauses.after(error)
+                reason = error.message.removeprefix(f"{url}: ")
+                if pauses.first:
+                    log.warning("archive.no_store", extra={"event": {"url": url, "error": reason}})
+            report(f"fetching {url}: {reason}, {pauses.coming}")
             await asyncio.sleep(pause_s)
 
     async def _offer(self, source: ModelSource) -> tuple[Offer, ObjectStore]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from hostler.core import Code, HostlerError
+from hostler.core import Code, HostlerError, Report
 from hostler.repository.config import Config
 from hostler.repository.containers import read_container
 from hostler.repository.fetch.fetcher import Fetched, Fetcher
@@ -16,6 +16,10 @@ from hostler.repository.package import Package
 from hostler.repository.reading import Container, ContainerPackages
 
 __all__ = ["Archive", "ArchivePrefix"]
+
+
+def _unheard(line: str) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +57,13 @@ class ArchivePrefix:
         self._instances = instances
         self._config = config
 
-    async def open(self, target: str, name: str) -> Archive:
-        """Fetch, unpack and read one, unless it is there already.
+    async def open(self, target: str, name: str, report: Report = _unheard) -> Archive:
+        """Fetch, unpack and read one, unless it is there already. `report`: see `Fetcher.fetch`.
 
         Raises: NOT_FOUND; INVALID_ARGUMENT, UNIMPLEMENTED for a name or an archive that cannot be
         used; UNAVAILABLE; RESOURCE_EXHAUSTED for the disk's quota; DEADLINE_EXCEEDED.
         """
-        fetched = await self._fetcher.fetch(self._source(target), lambda _: None)
+        fetched = await self._fetcher.fetch(self._source(target), report)
         try:
             found = await asyncio.to_thread(self._read, name, fetched)
         except OSError as error:

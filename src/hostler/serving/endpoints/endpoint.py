@@ -54,7 +54,7 @@ class Endpoint:
 
         By weights within a fleet and by the shares of fleets, exactly; or the one that is named, in
         any fleet, whatever its weight. Raises: NOT_FOUND for a name that no fleet with traffic has;
-        UNAVAILABLE where all weights are 0, or nothing is up.
+        UNAVAILABLE where it or nothing is up, or all weights are 0.
         """
         if not target_variant:
             split = self._split
@@ -66,16 +66,16 @@ class Endpoint:
             raise self._unknown(target_variant)
         return named.next()
 
-    def _empty(self) -> HostlerError:
+    def _empty(self, which: str = "") -> HostlerError:
         return HostlerError(
             Code.UNAVAILABLE,
-            f"endpoint '{self.plan.name}' has no instances that can serve now: they are started, "
-            "or could not be and are tried again; DescribeEndpoint says how far they are",
+            f"{which}endpoint '{self.plan.name}' has no instances that can serve now: they are "
+            "started, or could not be and are tried again; DescribeEndpoint says how far they are",
             retry_after_s=1.0,
         )
 
     def _weightless(self) -> HostlerError:
-        if not self._named:
+        if not self._named or self.plan.awaited:
             return self._empty()
         names = ", ".join(f"'{name}'" for name in sorted(self._named))
         return HostlerError(
@@ -85,8 +85,8 @@ class Endpoint:
         )
 
     def _unknown(self, name: str) -> HostlerError:
-        if not self._named:
-            return self._empty()
+        if not self._named or name in self.plan.awaited:
+            return self._empty(f"variant '{name}' of ")
         names = ", ".join(f"'{name}'" for name in sorted(self._named))
         return HostlerError(
             Code.NOT_FOUND,

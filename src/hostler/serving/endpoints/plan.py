@@ -83,7 +83,10 @@ class CapturePlan:
 
 @dataclass(frozen=True, slots=True)
 class EndpointPlan:
-    """One endpoint. `labels`: facts for capture and comparison records (the ARN, say)."""
+    """One endpoint. `labels`: facts for capture and comparison records (the ARN, say).
+
+    `awaited`: names of variants that belong to its fleets and cannot answer yet.
+    """
 
     name: str
     arn: str
@@ -91,3 +94,4 @@ class EndpointPlan:
     shadows: tuple[ShadowPlan, ...] = ()
     capture: CapturePlan | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    awaited: tuple[str, ...] = ()

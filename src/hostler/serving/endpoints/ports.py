@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from hostler.core import Report
 from hostler.repository import Package
 
 __all__ = ["Archive", "Archives"]
@@ -41,8 +42,10 @@ class Archive(Protocol):
 class Archives(Protocol):
     """The archives under the prefix of a multi-model container."""
 
-    async def open(self, target: str, name: str) -> Archive:
+    async def open(self, target: str, name: str, report: Report) -> Archive:
         """Fetch, unpack and read one, unless it is there already; `name`: for its entry.
+
+        `report` gets lines of progress, such as why the store is asked once more.
 
         Raises: NOT_FOUND; INVALID_ARGUMENT for a name or an archive that cannot be used;
         UNAVAILABLE where the store cannot be reached; RESOURCE_EXHAUSTED for the disk's quota.

@@ -95,9 +95,10 @@ class TargetModels:
     async def acquire(self, target: str, context: Context, *, ongoing: bool = False) -> LiveModel:
         """The model, pinned, fetched and loaded first if need be.
 
-        Waits at most `Config.target_wait_s`. `ongoing`: as for `Hosting.acquire`. Raises:
-        INVALID_ARGUMENT, NOT_FOUND for a target; UNAVAILABLE, with details `{"loading": True}`
-        where it will be there later; what else `Archives` and a load raise.
+        Waits at most `Config.target_wait_s`, and not beyond the deadline. `ongoing`: as for
+        `Hosting.acquire`. Raises: INVALID_ARGUMENT, NOT_FOUND for a target; UNAVAILABLE, with
+        details `{"loading": True}` where it will be there later; what else `Archives` and a load
+        raise.
         """
         live = self.live(target)
         if live is not None:
@@ -110,11 +111,8 @@ class TargetModels:
         now = self._clock.now()
         self._refuse(found, context, now)
         self._begin(found)
-        wait_s = self._config.target_wait_s
-        if context.deadline - now <= wait_s:
-            left_s = context.deadline - now
-            return await handed_over(found.waiters, context, left_s, late(target))
-        return await handed_over(found.waiters, context, wait_s, not_yet(target, wait_s))
+        wait_s = min(self._config.target_wait_s, context.deadline - now)
+        return await handed_over(found.waiters, context, wait_s, lambda: not_yet(found, wait_s))
 
     def _refuse(self, found: Target, context: Context, now: float) -> None:
         """Raise at once where waiting is of no use."""
@@ -294,7 +292,10 @@ class TargetModels:
         in_place = before is not None and before.archive is None  # nothing of it can be asked
         entry = "" if before is None else before.entry
         name = entry if in_place else other_name(self._prefix, found.name, entry)
-        archive = await source.open(found.name, name)
+        try:
+            archive = await source.open(found.name, name, found.say)
+        finally:
+            found.step = ""
         copy = Copy(archive, source)
         try:
             await self._hosting.host(archive.packages, 0.0)

@@ -72,11 +72,21 @@ class Copy:
 class Target:
     """One target, in memory or not.
 
-    `work`: the one load or check in flight. `retry_at`: until then requests get `error`.
-    `checked_at`: the last look at the store.
+    `work`: the one load or check in flight, `step` what it is doing, in words. `retry_at`: until
+    then requests get `error`. `checked_at`: the last look at the store.
     """
 
-    __slots__ = ("_refused", "checked_at", "copy", "error", "name", "retry_at", "waiters", "work")
+    __slots__ = (
+        "_refused",
+        "checked_at",
+        "copy",
+        "error",
+        "name",
+        "retry_at",
+        "step",
+        "waiters",
+        "work",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -84,9 +94,14 @@ class Target:
         self.work: asyncio.Task[None] | None = None
         self.waiters: Waiters = {}
         self.error: HostlerError | None = None
+        self.step = ""
         self.retry_at = 0.0
         self.checked_at = 0.0
         self._refused = ("", 0.0)
+
+    def say(self, line: str) -> None:
+        """Note how far the fetch is; a `Report`."""
+        self.step = line
 
     def refuse(self, token: str, now: float) -> None:
         """Note an archive that could not take the place of the one in memory."""
@@ -97,12 +112,14 @@ class Target:
         return token == self._refused[0] and now < self._refused[1]
 
 
-def not_yet(target: str, wait_s: float) -> HostlerError:
+def not_yet(found: Target, wait_s: float) -> HostlerError:
     """A request has waited long enough, and the load goes on."""
+    step = f" ({found.step})" if found.step else ""
     return HostlerError(
         Code.UNAVAILABLE,
-        f"target model '{target}' is still being loaded after {wait_s:g} s "
-        "(serving.target_wait_s); the load goes on, so try again",
+        f"target model '{found.name}' is still being loaded after {wait_s:.3g} s "
+        f"(serving.target_wait_s, or less where the request has less){step}; the load goes on, "
+        "so try again",
         details={"loading": True},
         retry_after_s=_LOADING_RETRY_S,
     )

@@ -12,7 +12,7 @@ from typing import Final
 
 from hostler.core import Code, HostlerError
 
-__all__ = ["CODES", "failure", "has_answered", "status_of"]
+__all__ = ["CODES", "failure", "has_answered", "is_of_bucket", "status_of"]
 
 CODES: Final[Mapping[str, Code]] = {
     "AlreadyExistsError": Code.ALREADY_EXISTS,
@@ -50,7 +50,7 @@ _BY_STATUS: Final[Mapping[int, Code]] = {
 _HINTS: Final[Mapping[Code, str]] = {
     Code.NOT_FOUND: "there is no such object",
     Code.PERMISSION_DENIED: "access is refused; check the storage settings' key and its policy",
-    Code.UNAVAILABLE: "the store cannot be reached or does not answer",
+    Code.UNAVAILABLE: "the store cannot be reached",
     Code.UNIMPLEMENTED: "the store cannot do that",
     Code.INVALID_ARGUMENT: "the store does not take this",
     Code.ALREADY_EXISTS: "there is one already",
@@ -59,19 +59,54 @@ _HINTS: Final[Mapping[Code, str]] = {
 _STATUS: Final = re.compile(r"status code: ([0-9]{3})")
 _SERVER_SAID: Final = re.compile(r"<Code>([^<]{1,100})</Code>(?:\s*<Message>([^<]{1,300}))?")
 _QUERY: Final = re.compile(r"\?[^\s)'\"]+")  # may hold a signature
+_LIBRARY: Final = re.compile(
+    r"Generic \w+ error: |Error performing list request: |Server returned non-2xx |"
+    r"(?:Object at location .{0,1024}? not found: )?Error performing [A-Z]+ \S+ in \S+?"
+    r"(?:, after \d+ retries, max_retries: \d+, retry_timeout: \S+)?\s+- "
+)
+"""Words that are about obstore and not about what has happened."""
+_ADDRESS: Final = re.compile(r"Error performing [A-Z]+ (https?://[^/\s?]{1,260})")
+_CAUSES: Final[tuple[tuple[str, str], ...]] = (
+    ("ConnectionRefused", "connection refused by {}"),
+    ('"dns error"', "DNS does not know the host of {}"),
+    ("NetworkUnreachable", "there is no network to {}"),
+    ("HostUnreachable", "there is no route to {}"),
+    ("InvalidCertificate", "TLS: the certificate of {} is not trusted, see storage.ca_file"),
+    ("InvalidContentType", "TLS: {} does not speak TLS"),
+    ("InvalidMessage", "TLS: {} does not speak TLS"),
+    ("AlertReceived", "TLS: {} refuses the handshake"),
+    ("HandshakeFailure", "TLS: {} refuses the handshake"),
+    ("ConnectionReset", "connection reset by {}"),
+    ("BrokenPipe", "connection lost to {}"),
+    ("IncompleteMessage", "{} closed the connection without an answer"),
+    ("UnexpectedEof", "{} closed the connection without an answer"),
+    ("TimedOut", "no answer in time from {}"),
+    ("kind: Timeout", "no answer in time from {}"),
+)
+"""What obstore's own account of an error holds, and what it means."""
 _REASON_MAX: Final = 300
 
 
 def failure(error: Exception, what: str) -> HostlerError:
     """What has happened with `what`, a URL, for the person who can act on it."""
-    code = _code(error)
-    return HostlerError(code, f"{what}: {_HINTS[code]} ({_reason(error)})")
+    code, reason = _code(error), _reason(error)
+    hint = _HINTS[code]
+    if code is Code.UNAVAILABLE and has_answered(error):
+        hint = "the store cannot answer now"
+    elif code is Code.NOT_FOUND and is_of_bucket(error):
+        hint = "there is no such bucket"
+    return HostlerError(code, f"{what}: {hint} ({reason})")
 
 
 def status_of(error: Exception) -> int:
     """The HTTP status that a store has answered with, 0 where it has not answered."""
     found = _STATUS.search(str(error))
     return int(found[1]) if found else 0
+
+
+def is_of_bucket(error: Exception) -> bool:
+    """Whether it is the bucket, or Azure's container, that is not there. Not all answers tell."""
+    return "<Code>NoSuchBucket<" in str(error) or "<Code>ContainerNotFound<" in str(error)
 
 
 def has_answered(error: Exception) -> bool:
@@ -95,10 +130,16 @@ def _code(error: Exception) -> Code:
 
 
 def _reason(error: Exception) -> str:
-    """One line: what the server has said, else obstore's first line; no query of any URL."""
-    text = str(error).partition("\n\nDebug source:")[0]
+    """One line: what the server has said, else why it could not; no query of any URL."""
+    text, _, account = str(error).partition("\n\nDebug source:")
     said = _SERVER_SAID.search(text)
     if said is not None:
         return ": ".join(part.strip() for part in said.groups() if part)
-    line = " ".join(_QUERY.sub("?...", text).split())
+    if not status_of(error):
+        address = _ADDRESS.search(text)
+        where = address[1] if address else "the server"
+        cause = next((words for sign, words in _CAUSES if sign in account), "")
+        if cause:
+            return cause.format(where)
+    line = " ".join(_LIBRARY.sub("", _QUERY.sub("?...", text)).split()).rstrip(": ")
     return line if len(line) <= _REASON_MAX else f"{line[:_REASON_MAX]}..."

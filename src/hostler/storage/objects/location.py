@@ -49,7 +49,7 @@ def locate(url: str) -> Location:
     """
     found = _SCHEME.match(url)
     if found is None:
-        raise _refusal(url, "it does not begin with a scheme such as s3://, https:// or file://")
+        raise _refusal(url, "it does not begin with s3://, gs://, az://, https:// or file:///")
     if len(url) > _URL_LENGTH_MAX:
         raise _refusal(url, f"it has {len(url)} characters, at most {_URL_LENGTH_MAX} are taken")
     if _CONTROL.search(url):
@@ -83,7 +83,9 @@ def check_key(place: str, key: str, *, prefix: bool = False) -> None:
 def _file(url: str, rest: str) -> Location:
     host, slash, path = rest.partition("/")
     if host not in ("", "localhost") or not slash:
-        raise _refusal(url, "a file has an absolute path, as in file:///models/a.tar.gz")
+        raise _refusal(
+            url, "a file has an absolute path, with three slashes, as in file:///models/a.tar.gz"
+        )
     if not _decodes(path):
         raise _refusal(url, "its path is not percent-encoded UTF-8 text")
     key = unquote(path)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from hostler.core import Code, HostlerError
-from hostler.storage.objects.failures import failure, status_of
+from hostler.storage.objects.failures import failure, is_of_bucket, status_of
 from hostler.storage.objects.location import check_key
 from hostler.storage.objects.store import ObjectStat
 
@@ -29,9 +29,19 @@ class RemoteStore:
         check_key(self._url, key)
         try:
             meta = await self._store.head_async(key)
+        except FileNotFoundError as error:
+            raise failure(await self._absence(key, error), f"{self._url}/{key}") from None
         except failures() as error:
             raise failure(error, f"{self._url}/{key}") from None
         return stat_of(key, meta)
+
+    async def _absence(self, key: str, error: Exception) -> Exception:
+        """An answer to HEAD has no words; that to GET says whether there is a bucket at all."""
+        try:
+            await self._store.get_async(key)
+        except failures() as told:
+            return told if is_of_bucket(told) else error
+        return error
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectStat]:
         """See ObjectStore.

@@ -10,7 +10,7 @@ from hostler.storage.config import Config
 from hostler.storage.objects.client import client
 from hostler.storage.objects.remote import RemoteStore
 
-__all__ = ["open_s3"]
+__all__ = ["open_s3", "s3_endpoint"]
 
 _PLATFORM: Final = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -21,6 +21,11 @@ _PLATFORM: Final = (
 them."""
 
 
+def s3_endpoint(config: Config, variables: Mapping[str, str]) -> str:
+    """Where buckets are asked for, "" for Amazon's own."""
+    return config.s3_endpoint_url or _first(variables, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+
+
 def open_s3(config: Config, variables: Mapping[str, str], bucket: str) -> RemoteStore:
     """A bucket, as the settings say, and where they say nothing, the AWS_ variables.
 
@@ -28,9 +33,7 @@ def open_s3(config: Config, variables: Mapping[str, str], bucket: str) -> Remote
     """
     from obstore.store import S3Store  # noqa: PLC0415 - loaded when a store is used
 
-    endpoint = config.s3_endpoint_url or _first(
-        variables, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"
-    )
+    endpoint = s3_endpoint(config, variables)
     region = config.s3_region or _first(variables, "AWS_REGION", "AWS_DEFAULT_REGION")
     path_style = bool(endpoint) if config.s3_path_style is None else config.s3_path_style
     options: dict[str, Any] = {

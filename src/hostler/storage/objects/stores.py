@@ -14,7 +14,7 @@ from hostler.storage.objects.client import client
 from hostler.storage.objects.local import LocalStore
 from hostler.storage.objects.location import Location, locate
 from hostler.storage.objects.remote import RemoteStore
-from hostler.storage.objects.s3 import open_s3
+from hostler.storage.objects.s3 import open_s3, s3_endpoint
 from hostler.storage.objects.store import ObjectStore
 from hostler.storage.objects.web import WebStore
 
@@ -49,13 +49,7 @@ class Storage:
         location = locate(url)
         if location.scheme == "file":
             return _open_file(self._config, location)
-        opener = _OPENERS.get(location.scheme)
-        if opener is None:
-            known = ", ".join(f"{scheme}://" for scheme in (*_OPENERS, "file"))
-            raise HostlerError(
-                Code.INVALID_ARGUMENT,
-                f"{location.scheme}:// is no kind of store; there are {known}",
-            )
+        opener = _opener(location)
         self._is_remote = True
         if location.query:  # a presigned address, which is good for one object
             return opener(self._config, self._variables, location), location.key
@@ -69,6 +63,20 @@ class Storage:
             self._stores.move_to_end(name)
         return store, location.key
 
+    @property
+    def s3_endpoint(self) -> str:
+        """Where `s3://` is asked for, "" for Amazon's own; from a setting or a variable."""
+        return s3_endpoint(self._config, self._variables)
+
+    def check(self, url: str) -> None:
+        """That a URL can be opened, at no cost and without any library. Raises: as `open`."""
+        location = locate(url)
+        if location.scheme == "file":
+            _open_file(self._config, location)
+            return
+        _opener(location)
+        _check_protected(self._config, location)
+
     async def close(self) -> None:
         """Let the library come to rest; call it last, when nothing is read or written any more.
 
@@ -79,6 +87,26 @@ class Storage:
             self._stores.clear()
         if self._is_remote:
             await asyncio.sleep(_REST_S)
+
+
+def _opener(location: Location) -> Opener:
+    opener = _OPENERS.get(location.scheme)
+    if opener is None:
+        known = ", ".join(f"{scheme}://" for scheme in (*_OPENERS, "file"))
+        raise HostlerError(
+            Code.INVALID_ARGUMENT,
+            f"{location.scheme}:// is no kind of store; there are {known}",
+        )
+    return opener
+
+
+def _check_protected(config: Config, location: Location) -> None:
+    if location.scheme == "http" and not config.allow_http:
+        raise HostlerError(
+            Code.PERMISSION_DENIED,
+            f"http://{location.place}: nothing protects http:// on its way; use https://, or set "
+            "storage.allow_http",
+        )
 
 
 def _open_file(config: Config, location: Location) -> tuple[ObjectStore, str]:
@@ -122,15 +150,9 @@ def _open_web(config: Config, variables: Mapping[str, str], location: Location) 
     from obstore.store import HTTPStore  # noqa: PLC0415 - loaded when a store is used
 
     server = f"{location.scheme}://{location.place}"
-    is_plain = location.scheme == "http"
-    if is_plain and not config.allow_http:
-        raise HostlerError(
-            Code.PERMISSION_DENIED,
-            f"{server}: nothing protects http:// on its way; use https://, or set "
-            "storage.allow_http",
-        )
+    _check_protected(config, location)
     query = f"?{location.query}" if location.query else ""
-    options = client(config, variables, allow_http=is_plain)
+    options = client(config, variables, allow_http=location.scheme == "http")
     return WebStore(HTTPStore(f"{server}/{query}", **options), server)
 
 

@@ -59,6 +59,11 @@ class Resources(Protocol):
     where the database cannot be reached; a change may or may not have been made then.
     """
 
+    @property
+    def place(self) -> str:
+        """Where they are kept, in words, without secrets."""
+        ...
+
     def get(self, kind: str, name: str) -> Resource | None:
         """One resource, or None."""
         ...

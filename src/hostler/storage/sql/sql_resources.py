@@ -63,6 +63,11 @@ class SqlResources:
         self._turn = threading.Lock() if self._is_sqlite else threading.Semaphore(8)
         self._closed = False
 
+    @property
+    def place(self) -> str:
+        """See Resources."""
+        return self._place
+
     # -- reading ---------------------------------------------------------------------------
 
     def get(self, kind: str, name: str) -> Resource | None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import traceback
 from typing import Any
 
 from .. import handler_codec as codec
+from ..errors import Failure
 from ..task import Task
 from . import model_files, no_default
 
@@ -37,7 +39,32 @@ class SklearnToolkit:
         if len(files) != 1:
             looked_for = "one of model.joblib, model.pkl, *.joblib, *.pkl"
             raise no_default(self._task, "scikit-learn", looked_for)
-        return joblib.load(os.path.join(model_dir, files[0]))
+        try:
+            return joblib.load(os.path.join(model_dir, files[0]))
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever the bytes make the unpickler do
+            traceback.print_exc()  # to the log
+            raise self._unreadable(files[0], error) from error
+
+    def _unreadable(self, name: str, error: Exception) -> Failure:
+        text = "{}: {}".format(type(error).__name__, error).strip(": ")[:300]
+        advice = "write it with these versions, or list its own in code/requirements.txt"
+        if isinstance(error, ModuleNotFoundError):
+            advice = "add that module to code/requirements.txt"
+        return Failure(
+            "MODEL_ERROR",
+            "model '{}': {} cannot be unpickled ({}) with scikit-learn {}, joblib {} and numpy {}; "
+            "it is damaged, or was written by other versions: {}".format(
+                self._task.model,
+                name,
+                text,
+                _version("sklearn"),
+                joblib.__version__,
+                _version("numpy"),
+                advice,
+            ),
+        )
 
     def input_fn(self, body: str | bytes, content_type: str) -> Any:
         """An array; float32 where it was text of numbers."""
@@ -52,3 +79,11 @@ class SklearnToolkit:
     def output_fn(self, prediction: Any, accept: str) -> Any:
         """The predictions, as they are."""
         return codec.encode(prediction, accept)
+
+
+def _version(module: str) -> str:
+    """As the module itself says; joblib may be there without it."""
+    try:
+        return str(importlib.import_module(module).__version__)
+    except Exception:  # noqa: BLE001 - a broken one is told of here, not raised again
+        return "(not installed)"

@@ -59,6 +59,8 @@ async def test_one_that_cannot_be_looked_at_keeps_no_other_from_scaling() -> Non
         await world.until("InService", name)
         scalable(world, name)
     world.store.rows[ENDPOINT, "bad"].document.clear()
+    for kind in (SCALABLE_TARGET, SCALING_POLICY):
+        assert world.store.add(Resource(kind, "a", f"arn:{kind}", "", 1.0, 1.0, {}), {})
     await world.driver.start()
     await asyncio.sleep(30)
     assert instances(world, "good") == 2

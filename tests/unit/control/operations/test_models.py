@@ -9,6 +9,7 @@ from fakes.control import Bench, arn
 
 from hostler.control import Config
 from hostler.core import Code, HostlerError
+from hostler.storage import Config as StorageConfig
 
 CONTAINER = {"Image": "img:1", "ModelDataUrl": "s3://b/model.tar.gz"}
 SOURCE = {"S3Uri": "s3://b/p/", "S3DataType": "S3Prefix", "CompressionType": "None"}
@@ -143,3 +144,36 @@ def test_the_quota() -> None:
     assert "control.models_max" in error.message
     bench.store.remove("model", "a")  # by somebody else
     bench.model("c")
+
+
+@pytest.mark.parametrize("member", ["ModelDataUrl", "ModelDataSource"])
+def test_plain_http_needs_the_setting(member: str) -> None:
+    url = "http://host/m.tar.gz"
+    source = of(S3Uri=url, S3DataType="S3Object", CompressionType="Gzip")
+    container = {"ModelDataUrl": url} if member == "ModelDataUrl" else source
+    with pytest.raises(HostlerError, match=rf"{member}.*storage\.allow_http") as raised:
+        Bench(storage=StorageConfig()).call(
+            "CreateModel", ModelName="m", PrimaryContainer=container
+        )
+    assert raised.value.code is Code.INVALID_ARGUMENT
+    storage = StorageConfig(allow_http=True)
+    Bench(storage=storage).call("CreateModel", ModelName="m", PrimaryContainer=container)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [("file://relative/m.tar.gz", "three slashes"), ("file:m.tar.gz", "s3://, gs://, az://")],
+)
+def test_what_is_wrong_with_a_url_is_said_in_words(url: str, says: str) -> None:
+    with pytest.raises(HostlerError, match=says):
+        Bench(storage=StorageConfig()).call(
+            "CreateModel", ModelName="m", PrimaryContainer={"ModelDataUrl": url}
+        )
+
+
+@pytest.mark.parametrize("scheme", ["gs", "az"])
+def test_other_stores_are_taken(scheme: str) -> None:
+    url = f"{scheme}://bucket/m.tar.gz"
+    Bench(storage=StorageConfig()).call(
+        "CreateModel", ModelName="m", PrimaryContainer={"ModelDataUrl": url}
+    )

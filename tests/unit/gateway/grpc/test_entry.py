@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from hostler.gateway import Access, Config, HttpGateway
 from hostler.gateway.access import RPC, parse_keys
+from hostler.gateway.access.rights import ACTIONS
 from hostler.gateway.grpc.calls import Calls
 from hostler.gateway.grpc.health import Health
 from hostler.gateway.grpc.service import InferenceService
@@ -141,7 +142,12 @@ async def test_strangers_are_refused(gateway: Gateway, name: str, message: Any, 
         assert call.reads == 0
     asked = (gateway.serving.calls, gateway.serving.contexts, gateway.serving.warm.requests)
     assert not any(asked)
-    assert [line["outcome"] for line in gateway.noted()] == ["refused"] * len(calls)
+    noted = gateway.noted()
+    assert [line["outcome"] for line in noted] == ["refused"] * len(calls)
+    for line in noted:
+        assert line["action"] in ACTIONS
+        wanted = "server" if line["action"].endswith("Server") else "model/*"
+        assert line["resource"] == wanted
 
 
 @EACH

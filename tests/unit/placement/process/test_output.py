@@ -51,6 +51,40 @@ def test_levels_of_the_logger_are_read_back(logged, line, level, text):
     assert shown(logged) == [(level, "worker.output", text)]
 
 
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "model.py", line 3, in predict_fn
+    raise ValueError("no")
+ValueError: no"""
+
+
+def test_a_traceback_is_one_event(logged):
+    output = WorkerOutput("m:1/0", Clock(), 10, 2)
+    text = f"{TRACEBACK}\nlater\n".encode()
+    for at in range(0, len(text), 7):
+        output.feed(text[at : at + 7])
+    first, second = logged.records
+    assert (first.levelname, first.message) == ("WARNING", "worker.traceback")
+    assert first.event == {"replica": "m:1/0", "traceback": TRACEBACK}
+    assert second.event["line"] == "later"
+    assert output.tail(2) == "ValueError: no | later"
+
+
+def test_tracebacks_that_are_cut_off_are_told(logged):
+    output = WorkerOutput("m:1/0", Clock(), 10, 1000)
+    head = TRACEBACK.rpartition("\n")[0]
+    output.feed(f"{head}\n{TRACEBACK}\n{head}".encode())
+    output.finish()
+    assert [record.event["traceback"] for record in logged.records] == [head, TRACEBACK, head]
+
+
+def test_a_traceback_is_bounded(logged):
+    output = WorkerOutput("m:1/0", Clock(), 10, 1000)
+    output.feed(b"Traceback (most recent call last):\n" + (b"  " + b"x" * 998 + b"\n") * 250)
+    output.finish()
+    assert len(logged.records[0].event["traceback"]) == 16_000
+
+
 def test_a_flood_is_counted_dropped_and_kept_for_messages(logged):
     clock = Clock()
     output = WorkerOutput("m:1/0", clock, 3, 2)

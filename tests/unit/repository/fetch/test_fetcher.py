@@ -28,8 +28,21 @@ async def test_an_archive_is_fetched_and_unpacked(fetching):
     assert fetched.size_bytes == len(b"weights") + len(b"import os\n")
     assert fetched.token == await fetcher.token(SOURCE)
     assert len(fetching.left()) == 1, "nothing but the entry is left"
-    assert fetching.lines[0].startswith(f"downloading {URL}: 0 of ")
+    assert fetching.lines[1].startswith(f"downloading {URL}: 0 of ")
     assert fetching.lines[-1] == f"unpacking {URL}"
+
+
+@virtual
+async def test_a_store_that_cannot_be_reached_is_told_at_once_and_logged_once(fetching, caplog):
+    fetching.storage.set(URL, archive()).down = 2
+    with caplog.at_level("WARNING", "hostler.repository"):
+        await fetching.get(fetching.again(fetch_attempts_max=8))
+    assert fetching.lines[:3] == [
+        f"fetching {URL}: asking the store",
+        f"fetching {URL}: the store cannot be reached, attempt 2 of 8",
+        f"fetching {URL}: the store cannot be reached, attempt 3 of 8",
+    ]
+    assert [record.message for record in caplog.records] == ["archive.no_store"]
 
 
 @virtual
@@ -55,7 +68,7 @@ async def test_all_who_want_it_at_once_wait_for_one_fetch(fetching):
     await asyncio.sleep(1)
     late = asyncio.ensure_future(fetcher.fetch(SOURCE, lines.append))
     await asyncio.sleep(1)
-    assert lines == fetching.lines[:1], "who comes later is told where it stands"
+    assert lines[1:] == fetching.lines[-1:], "who comes later is told where it stands"
     waiting[0].cancel()
     store.gate.set()
     found = await asyncio.gather(*waiting[1:], late)
@@ -286,4 +299,4 @@ async def test_progress_every_two_seconds(fetching):
     await fetching.get(fetching.again(fetch_pause_s=3))
     known = [line for line in fetching.lines if line.endswith("/s")]
     assert known[0].startswith(f"downloading {URL}: 20 of 49 KiB, ")
-    assert any("trying again in " in line for line in fetching.lines)
+    assert any(", attempt 2 of 8 in " in line for line in fetching.lines)

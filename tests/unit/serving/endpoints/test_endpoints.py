@@ -80,6 +80,20 @@ async def test_an_endpoint_of_which_nothing_is_up_says_so() -> None:
 
 
 @virtual
+async def test_a_variant_that_comes_up_later_is_not_unknown() -> None:
+    endpoint = applied(World(), fleet(1, a=1), awaited=("b",))
+    assert chosen(endpoint, 5) == {(1, "a"): 5}
+    for name, code in (("b", Code.UNAVAILABLE), ("c", Code.NOT_FOUND)):
+        with pytest.raises(HostlerError, match=f"variant '{name}'") as caught:
+            endpoint.choose(name)
+        assert caught.value.code is code
+    endpoint = applied(World(), fleet(1, a=0), awaited=("b",))
+    with pytest.raises(HostlerError, match="no instances that can serve now") as caught:
+        endpoint.choose()
+    assert caught.value.code is Code.UNAVAILABLE
+
+
+@virtual
 async def test_where_all_weights_are_zero_only_named_variants_answer() -> None:
     world = World()
     endpoint = applied(world, fleet(1, 1.0, a=0, b=0))

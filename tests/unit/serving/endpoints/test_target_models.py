@@ -11,6 +11,8 @@ from fakes.clock import virtual
 from fakes.serving import World, events, refused, request
 
 from hostler.core import Code, Context, HostlerError
+from hostler.gateway import Config as Gateway
+from hostler.serving import Config as Serving
 from hostler.serving import TargetStatus
 
 # -- cold and warm -------------------------------------------------------------------------
@@ -92,13 +94,28 @@ async def test_a_request_waits_so_long_and_the_load_goes_on() -> None:
         assert (error.details, world.clock.now() - start) == ({"loading": True}, 60.0)
         assert error.retry_after_s
         late = use(variant, deadline=world.clock.now() + 5.0)
-        await refused(late, Code.DEADLINE_EXCEEDED, f"'{T}'")
+        error = await refused(late, Code.UNAVAILABLE, f"'{T}' is still being loaded", "after 5 s")
+        assert error.details == {"loading": True}
         assert world.clock.now() - start == 65.0
         await refused(use(variant, deadline=world.clock.now()), Code.DEADLINE_EXCEEDED)
         gate.set()
         await asyncio.sleep(1.0)
         assert variant.live(0, T) is not None
         assert store.opens == [T]
+
+
+def test_a_request_stops_waiting_for_its_target_before_its_own_time_is_up() -> None:
+    assert Serving().target_wait_s < Gateway().invoke_timeout_s
+
+
+@virtual
+async def test_whoever_waits_is_told_why_the_fetch_takes_so_long() -> None:
+    store = Store()
+    store.hook = lambda *_: asyncio.sleep(100.0)
+    store.line = "fetching s3://b/a: the store cannot be reached (connection refused)"
+    async with World(target_wait_s=60.0) as world:
+        variant = variant_of(world, store)
+        await refused(use(variant), Code.UNAVAILABLE, "60 s", f"({store.line})")
 
 
 @virtual

@@ -14,7 +14,7 @@ from hostler.gateway.http.guard import VISIT, Admission
 from hostler.gateway.http.routes import Route
 from hostler.protocols.sagemaker import AwsAnswer
 
-__all__ = ["AwsServices", "ControlPlane", "Seen"]
+__all__ = ["AwsServices", "ControlPlane", "Known", "Seen"]
 
 _TARGET: Final = b"x-amz-target"
 _LOOKS: Final = ("Describe", "List")
@@ -40,12 +40,45 @@ class Seen(Protocol):
         ...
 
 
+class Known(Protocol):
+    """`control.Known`: an endpoint that there is a record of."""
+
+    @property
+    def arn(self) -> str:
+        """Its ARN."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """As in DescribeEndpoint."""
+        ...
+
+    @property
+    def failure_reason(self) -> str:
+        """Why it, or its last update, failed."""
+        ...
+
+    @property
+    def progress(self) -> str:
+        """What it waits for, in words; "" for nothing."""
+        ...
+
+
 class ControlPlane(Protocol):
     """What answers: `control.Control`."""
 
     @property
     def resuming(self) -> bool:
         """Endpoints of an earlier run have not been looked at."""
+        ...
+
+    @property
+    def problem(self) -> str:
+        """Why those endpoints cannot be looked at, "" while nothing is in the way."""
+        ...
+
+    def endpoints(self) -> Mapping[str, Known]:
+        """By name, all that are known."""
         ...
 
     def observe(self, endpoint: str) -> Seen:

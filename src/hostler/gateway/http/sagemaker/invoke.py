@@ -25,6 +25,7 @@ from hostler.gateway.http.sagemaker.ask import (
     read_answer,
     refused,
 )
+from hostler.gateway.http.sagemaker.aws import ControlPlane
 from hostler.gateway.http.sagemaker.capture import Capture, Seen
 from hostler.gateway.http.sagemaker.shadows import Shadowing
 from hostler.gateway.ports import Live
@@ -88,7 +89,7 @@ class _Work:
 class Invocations:
     """The handlers of the runtime API. `arns`: as the control plane names things.
 
-    `resuming`: set it to say whether an endpoint that is not known may be one of an earlier run.
+    `control`: set it to have it said why an endpoint is not found.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Invocations:
         self._admission = Admission()
         self._arns = arns
         self._capture = capture
-        self.resuming: Callable[[], bool] = bool
+        self.control: ControlPlane | None = None
         self._shadows = Shadowing(clock, config.shadow_requests_max, config.body_bytes_max)
         self._timeout_s = config.invoke_timeout_s
         self._stream_timeout_s = config.invoke_stream_timeout_s
@@ -197,16 +198,19 @@ class Invocations:
         return _Work(invocation, endpoint, variant, question, turn, started)
 
     def _unknown(self, name: str) -> HostlerError:
-        if self.resuming():
-            return HostlerError(
-                Code.UNAVAILABLE,
-                f"endpoint {name} is not known yet: the server has just been started and looks "
-                "for the endpoints that it had",
-                retry_after_s=_RETRY_S,
+        control = self.control
+        if control is not None and control.resuming:
+            why = control.problem or (
+                "the server has just been started and looks for the endpoints that it had"
             )
-        return HostlerError(
-            Code.NOT_FOUND, f"Endpoint {name} of account {self._arns.account} not found."
-        )
+            said = f"endpoint {name} is not known yet: {why}"
+            return HostlerError(Code.UNAVAILABLE, said, retry_after_s=_RETRY_S)
+        said = f"Endpoint {name} of account {self._arns.account} not found."
+        known = None if control is None else control.endpoints().get(name)
+        if known is not None:
+            why = known.failure_reason or known.progress
+            said += f" It is {known.status}: {why}" if why else f" It is {known.status}."
+        return HostlerError(Code.NOT_FOUND, said)
 
     @property
     def copies_left_out(self) -> int:

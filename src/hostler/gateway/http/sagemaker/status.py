@@ -53,8 +53,9 @@ class EndpointStatus:
             document = self._one(route.segment.decode())
         else:
             document = {
-                "endpoints": [self._one(name) for name in self._endpoints.names()],
+                "endpoints": [self._one(name) for name in self._names()],
                 "resuming": self._control.resuming,
+                "problem": self._control.problem,
                 "totals": dataclasses.asdict(await self.totals()),
             }
         return 200, (JSON_TYPE,), orjson.dumps(document)
@@ -83,19 +84,27 @@ class EndpointStatus:
             for row in self._endpoints.rows()
         ]
 
+    def _names(self) -> list[str]:
+        return sorted({*self._endpoints.names(), *self._control.endpoints()})
+
     def _one(self, name: str) -> dict[str, Any]:
         endpoint = self._endpoints.find(name)
+        known = self._control.endpoints().get(name)
+        told = {
+            "name": name,
+            "state": "" if known is None else known.status,
+            "failure_reason": "" if known is None else known.failure_reason,
+        }
         if endpoint is None:
-            raise HostlerError(
-                Code.NOT_FOUND,
-                f"no endpoint '{name[:64]}' is served; it may be on its way: DescribeEndpoint says "
-                "how far it is",
-            )
+            if known is None:
+                raise self._unknown(name)
+            nothing: dict[str, Any] = {"variants": [], "shadows": [], "capture": None}
+            return {**told, "arn": known.arn, "progress": known.progress, **nothing}
         observed = self._control.observe(name)
         live = _variants(endpoint)
         capture = endpoint.plan.capture
         return {
-            "name": name,
+            **told,
             "arn": endpoint.plan.arn,
             "progress": observed.progress,
             "variants": [
@@ -107,6 +116,13 @@ class EndpointStatus:
             if capture is None
             else {"url": capture.url, "percentage": capture.percentage},
         }
+
+    def _unknown(self, name: str) -> HostlerError:
+        said = f"no endpoint '{name[:64]}' is known"
+        if not self._control.resuming:
+            return HostlerError(Code.NOT_FOUND, said)
+        why = self._control.problem or "endpoints of the earlier run are still being looked for"
+        return HostlerError(Code.UNAVAILABLE, f"{said} yet: {why}")
 
 
 def _variants(endpoint: Endpoint) -> dict[tuple[int, str, bool], Variant]:
