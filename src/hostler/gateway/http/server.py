@@ -122,6 +122,7 @@ class HttpGateway:
             self._config, endpoints, bodies, clock, arns=arns, capture=capture
         )
         invocations.control = control
+        invocations.request_id = self.application.request_ids.line
         self._status = EndpointStatus(
             endpoints, control, lines, lambda: invocations.copies_left_out, archives_bytes
         )
@@ -131,7 +132,7 @@ class HttpGateway:
         identified = self.application.request_ids.on
         self.application.mount(
             {
-                "invoke": identified(invocations.invoke),
+                "invoke": invocations.invoke,
                 "invoke_stream": identified(invocations.invoke_stream),
                 "invoke_async": identified(invocations.invoke_async),
                 "aws": identified(services.call),

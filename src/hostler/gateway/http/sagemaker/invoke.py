@@ -27,6 +27,7 @@ from hostler.gateway.http.sagemaker.ask import (
 )
 from hostler.gateway.http.sagemaker.aws import ControlPlane
 from hostler.gateway.http.sagemaker.capture import Capture, Seen
+from hostler.gateway.http.sagemaker.ids import RequestIds
 from hostler.gateway.http.sagemaker.shadows import Shadowing
 from hostler.gateway.ports import Live
 from hostler.protocols import sagemaker
@@ -89,7 +90,8 @@ class _Work:
 class Invocations:
     """The handlers of the runtime API. `arns`: as the control plane names things.
 
-    `control`: set it to have it said why an endpoint is not found.
+    `control`: set it to have it said why an endpoint is not found. `request_id`: gives the header
+    that tells an answer of `invoke` from all others.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Invocations:
         self._arns = arns
         self._capture = capture
         self.control: ControlPlane | None = None
+        self.request_id = RequestIds().line
         self._shadows = Shadowing(clock, config.shadow_requests_max, config.body_bytes_max)
         self._timeout_s = config.invoke_timeout_s
         self._stream_timeout_s = config.invoke_stream_timeout_s
@@ -128,7 +131,8 @@ class Invocations:
                 self._copy(work, said)
         finally:
             self._bodies.release(body)
-        return 200, _lines(said, work.variant.name), said.body
+        # The id is put here, not around: a wrapper costs every invocation a coroutine.
+        return 200, [*_lines(said, work.variant.name), self.request_id()], said.body
 
     async def invoke_stream(
         self, route: Route, headers: Headers, scope: Scope, receive: Receive
@@ -424,7 +428,7 @@ def _lines(said: Answer, variant: str) -> list[tuple[bytes, bytes]]:
             custom_attributes=said.custom_attributes,
         )
         return sagemaker.answer_headers(answered)
-    return [*_usual_lines(said.content_type, variant)]
+    return _usual_lines(said.content_type, variant)
 
 
 @functools.lru_cache(maxsize=1024)
