@@ -91,5 +91,5 @@ $(VENV)/.ready-for-tests: pyproject.toml constraints.txt | $(BIN)/python
 		|| $(PIP) install --quiet -c constraints.txt 'torch==$(TORCH)+cpu' 2>/dev/null \
 		|| $(PIP) install --quiet -c constraints.txt --extra-index-url $(TORCH_INDEX) 'torch==$(TORCH)+cpu' 2>/dev/null \
 		|| $(PIP) install --quiet -c constraints.txt 'torch==$(TORCH)'
-	@$(PIP) install --quiet -c constraints.txt -e '.[torch,images,tracing,demo,postgresql,dev]'
+	@$(PIP) install --quiet -c constraints.txt -e '.[torch,images,parquet,ray,tracing,demo,postgresql,dev]'
 	@touch $@ $(VENV)/.ready-for-demo

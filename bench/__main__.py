@@ -24,6 +24,8 @@ QUESTIONS: Final = (
     "grpc_digits",
     "sigv4",
     "multi_model",
+    "transform",
+    "transform_beside",
     "resnet18",
     "encoder",
     "ensemble",

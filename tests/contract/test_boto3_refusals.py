@@ -205,12 +205,12 @@ def test_a_path_that_is_signed_as_another_is_refused(served: Served) -> None:
 def test_replay(tmp_path: Path) -> None:
     """A request that was listened in on is good within the window, and not after it."""
     keys = write(tmp_path / "keys.yaml", document())
-    flags = ["--keys", str(keys), "--set", "gateway.sigv4_skew_s=1"]
+    flags = ["--keys", str(keys), "--set", "gateway.sigv4_skew_s=2"]
     api = json_api("SageMaker.ListModels", b"{}")
     with ServerProcess([], *flags, cwd=tmp_path) as server:
         case = Served(server, keys, tmp_path, tmp_path)
-        # Dates are whole seconds: signed half a second ahead, it is good for a second at least.
-        sent = api.sign(wall=time.time() + 0.5)
+        # Dates are whole seconds: signed this far ahead, it is good for three seconds at least.
+        sent = api.sign(wall=time.time() + 1.99)
         assert [case.send(sent, "/", api.body)[0] for _ in range(2)] == [200, 200]
         wait_for(lambda: case.send(sent, "/", api.body)[0] == 400, 10, "the end of the window")
         _, fields, answer = case.send(sent, "/", api.body)

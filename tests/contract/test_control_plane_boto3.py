@@ -158,6 +158,7 @@ def a_life(plane: Plane) -> None:
     assert client.list_endpoints(StatusEquals="InService")["Endpoints"][0]["EndpointName"] == "e"
     _tag(client)
     _scale(scaling)
+    _transform(plane)
     client.delete_endpoint(EndpointName="e")
     client.get_waiter("endpoint_deleted").wait(EndpointName="e", WaiterConfig=FAST)
     client.delete_endpoint_config(EndpointConfigName="one")
@@ -200,6 +201,30 @@ def _scale(scaling: Any) -> None:
     scaling.deregister_scalable_target(**place)
     code, _ = failed(scaling.deregister_scalable_target, **place)
     assert code == "ObjectNotFoundException"
+
+
+def _transform(plane: Plane) -> None:
+    client = plane.sagemaker
+    source = {"S3DataType": "S3Prefix", "S3Uri": "s3://b/in/"}
+    made = client.create_transform_job(
+        TransformJobName="J",
+        ModelName="M",
+        TransformInput={"DataSource": {"S3DataSource": source}},
+        TransformOutput={"S3OutputPath": "s3://b/out/"},
+        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+        Tags=[{"Key": "of", "Value": "j"}],
+    )
+    assert made["TransformJobArn"] == arn("transform-job", "j")
+    client.stop_transform_job(TransformJobName="J")
+    shown = client.describe_transform_job(TransformJobName="J")
+    assert (shown["TransformJobStatus"], shown["ModelName"]) == ("Stopping", "M")
+    [row] = client.list_transform_jobs(StatusEquals="Stopping")["TransformJobSummaries"]
+    assert row["TransformJobName"] == "J"
+    assert client.list_tags(ResourceArn=made["TransformJobArn"])["Tags"][0]["Value"] == "j"
+    waiter = client.get_waiter("transform_job_completed_or_stopped")
+    with pytest.raises(WaiterError, match="ResourceNotFound"):
+        waiter.wait(TransformJobName="never", WaiterConfig=FAST)
+    assert plane.driver.woken_transforms == ["J", "J"]
 
 
 def test_a_life_uses_every_operation(plane: Plane) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from fakes.aws import ACCOUNT, Aws, arn, scale_archive, variant
+from fakes.s3_server import S3Server, s3_server
 from fakes.server import ServerProcess, wait_for
 
 CLIENTS = Path(sys.prefix) / "clients"
@@ -29,9 +30,20 @@ def model_data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory, model_data: str) -> Iterator[str]:
+def s3() -> Iterator[S3Server]:
+    """A bucket with an object of one line below `in/`."""
+    with s3_server(["bucket"]) as running:
+        running.put("bucket", "in/a.csv", b"1,2,3,4\n")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory, model_data: str, s3: S3Server) -> Iterator[str]:
     state = tmp_path_factory.mktemp("state")
-    with ServerProcess([], "--state-dir", str(state), cwd=state) as server:
+    flags = ["--state-dir", str(state), "--set", f"storage.s3_endpoint_url={s3.url}"]
+    for name in ("s3_access_key_id", "s3_secret_access_key"):
+        flags += ["--set", f"storage.{name}=testing"]
+    with ServerProcess([], *flags, cwd=state) as server:
         Aws(f"http://{server.url}").deploy("shared", model_data)
         yield f"http://{server.url}"
 
@@ -71,22 +83,27 @@ def last_line(text: str) -> Any:
     return json.loads(text.strip().splitlines()[-1])
 
 
-def test_sdk_2(url: str, model_data: str, tmp_path: Path) -> None:
+def test_sdk_2(url: str, model_data: str, s3: S3Server, tmp_path: Path) -> None:
     script = str(SCRIPTS / "predictor.py")
     found = last_line(
         run("sagemaker2", "python", script, url, "shared", model_data, url=url, home=tmp_path)
     )
     assert found.pop("version").startswith("2.")
+    assert found.pop("transformed") == ["sdk", "s3://bucket/out2/", "MultiRecord"]
+    assert s3.get("bucket", "out2/a.csv.out") == b"1,2,3,4,2.0,4.0,6.0,8.0\n"
     assert found == {"json": TWICE, "csv": TWICE, "npy": TWICE, "deployed": TWICE}
 
 
-def test_sdk_3(url: str, model_data: str, tmp_path: Path) -> None:
+def test_sdk_3(url: str, model_data: str, s3: S3Server, tmp_path: Path) -> None:
     script = str(SCRIPTS / "resources.py")
     found = last_line(
         run("sagemaker3", "python", script, "shared", model_data, url=url, home=tmp_path)
     )
     assert found.pop("version").startswith("2.")  # sagemaker-core 2 is the SDK's third generation
     assert found.pop("listed")[0] == "core"
+    assert found.pop("transformed") == ["Completed", "Completed"]
+    for way in ("resource", "transformer"):
+        assert s3.get("bucket", f"out3/{way}/a.csv.out") == b"2.0,4.0,6.0,8.0\n"
     assert found == {
         "status": "InService",
         "invoked": TWICE,

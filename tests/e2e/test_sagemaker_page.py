@@ -12,8 +12,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fakes.image_models import nearest
 from fakes.server import ServerProcess
+from PIL import Image
 
 from hostler.config import known_settings
 from hostler.control.alarms import parse
@@ -89,6 +92,7 @@ def test_what_is_seen_from_outside(printed: dict[str, str]) -> None:
         "many",
         "rare",
         "watched",
+        "words",
     }
     assert '"shadow_only_errors": 0' in looked
     name = "hostler_endpoint_invocations_total"
@@ -107,6 +111,7 @@ def test_every_block_is_run_or_checked() -> None:
     languages = {name: language for language, name, _ in BLOCKS if language != "python"}
     assert languages == {
         "serve": "bash", "variables": "bash", "look": "bash", "settings": "yaml", "grammar": "text",
+        "pictures": "text",
     }  # fmt: skip
 
 
@@ -129,6 +134,28 @@ def test_the_settings_are_taken(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "minio.example" in ended.stdout
+
+
+def test_pictures_are_made_tensors_as_the_page_says(tmp_path: Path) -> None:
+    folder = tmp_path / "model" / "1"
+    folder.mkdir(parents=True)
+    templates = np.zeros((2, 3 * 224 * 224), np.float32)
+    templates[1] = 1.0
+    nearest(folder / "model.onnx", templates, [0, 3, 224, 224], [0, 2])
+    config = next(code for _, name, code in BLOCKS if name == "pictures")
+    (folder.parent / "config.pbtxt").write_text(config)
+    (tmp_path / "in").mkdir()
+    for name, colour in (("dark", (124, 116, 104)), ("light", (182, 174, 162))):  # mean, mean + std
+        Image.new("RGB", (300, 260), colour).save(tmp_path / "in" / f"{name}.png")
+    command = [sys.executable, "-m", "hostler", "transform", str(folder.parent)]
+    places = ["-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--accept", "text/csv"]
+    ended = subprocess.run(
+        [*command, *places], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for name, nearer in (("dark", 0), ("light", 1)):
+        row = (tmp_path / "out" / f"{name}.png.out").read_text().split(",")
+        assert float(row[nearer]) > 0.6
 
 
 def test_expressions_of_alarms() -> None:

@@ -66,6 +66,7 @@ class Bench:
         self.store = FakeResources()
         self.config = config or Config()
         self.woken: list[str] = []
+        self.jobs: list[str] = []
         self.images: list[str] = []
         self.desk = Desk(
             config=self.config,
@@ -91,6 +92,7 @@ class Bench:
             desk = Desk(**{f: getattr(desk, f) for f in desk.__slots__} | {"observed": observed})
         outcome = SERVICES[prefix].rows[name].run(desk, parsed)
         self.woken += outcome.wake
+        self.jobs += outcome.jobs
         body = operation.render(outcome.answer)
         shape = model_of(SERVICES[prefix].name).operation_model(name).output_shape
         if shape is None:
@@ -179,6 +181,7 @@ class InstantDriver:
         self.clock = clock
         self.held = held
         self.woken: list[str] = []
+        self.woken_transforms: list[str] = []
         self.state = "new"
         self.settling = False
         self.awaited: list[str] = []
@@ -193,6 +196,9 @@ class InstantDriver:
         self.woken.append(endpoint)
         if not self.held:
             settle(self.store, endpoint, self.clock.wall())
+
+    def wake_transform(self, job: str) -> None:
+        self.woken_transforms.append(job)
 
     def endpoints(self) -> dict[str, Known]:
         rows = {row.name: endpoint_of(row) for row in self.store.all(ENDPOINT)}

@@ -191,6 +191,9 @@ class FakeInvoke:
         request.context.on_cancel(lambda: self.cancelled.append(model))
         return stream
 
+    async def signature(self, model: str, version: int | None, context: Context) -> Signature:
+        raise AssertionError(f"model '{model}' was asked what it takes")
+
     def running(self) -> list[str]:
         """Models with a unary call that waits."""
         return sorted(m for m, calls in self.open.items() for c in calls if not c.done())

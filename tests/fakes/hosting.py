@@ -9,8 +9,9 @@ from typing import Any
 
 from fakes.clock import VirtualLoop
 from fakes.resources import FakeResources
+from fakes.transforming import FakeEngine, FakeRepository
 
-from hostler.control import Config, Driver, rollout
+from hostler.control import Config, Driver, Transforming, rollout
 from hostler.control.ports import ENDPOINT
 from hostler.control.records import (
     ContainerRecord,
@@ -102,8 +103,9 @@ class FakeHosting:
         report("installing requirements")
         await asyncio.sleep(self.equip_s)
 
-    async def warm(self, name: str) -> None:
+    async def warm(self, name: str, *, for_job: bool = False) -> None:
         assert name in self.hosted
+        assert for_job == name.startswith("transform/")
         await asyncio.sleep(self.warm_s)
         await self.gate.wait()
         for part, error in self.broken.items():
@@ -132,6 +134,7 @@ class FakeOpened:
     entry: str
     packages: tuple[Package, ...]
     models: FakeModels
+    token: str = "t"
 
     def release(self) -> None:
         self.models.held.remove(self.entry)
@@ -195,17 +198,22 @@ class World:
         self.store = FakeResources()
         self.hosting = FakeHosting()
         self.models = FakeModels()
+        self.engine = FakeEngine(hosted=self.hosting.hosted)
+        self.repository = FakeRepository()
+        self.jobs_max = 2
         self.config = Config(**config)
         self.driver = self.new_driver()
 
     def new_driver(self) -> Driver:
-        return Driver(self.store, self.hosting, self.models, self.config, self.loop)
+        transforming = Transforming(self.engine, self.repository, self.jobs_max)
+        return Driver(self.store, self.hosting, self.models, transforming, self.config, self.loop)
 
     async def restart(self) -> None:
         """As after kill -9: nothing is hosted, and the store is what is left."""
         await self.driver.stop()
         self.hosting = FakeHosting()
         self.models = FakeModels()
+        self.engine.hosted = self.hosting.hosted
         self.driver = self.new_driver()
 
     def create(self, fleet: FleetRecord, name: str = "e") -> None:

@@ -9,7 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hostler.core import Code, HostlerError, InferRequest, InferResponse, ResponseStream
+from hostler.core import (
+    Code,
+    Context,
+    HostlerError,
+    InferRequest,
+    InferResponse,
+    ResponseStream,
+    Signature,
+)
 
 __all__ = ["NoInvoke", "ScriptedInvoke"]
 
@@ -25,6 +33,9 @@ class NoInvoke:
     ) -> ResponseStream:
         raise AssertionError(f"model '{model}' was asked")
 
+    async def signature(self, model: str, version: int | None, context: Context) -> Signature:
+        raise AssertionError(f"model '{model}' was asked")
+
 
 Answer = InferResponse | HostlerError | Sequence[InferResponse | HostlerError]
 
@@ -33,7 +44,7 @@ class ScriptedInvoke:
     """Answers by functions: `models[name](request)` gives a response, an error or several.
 
     `calls`: who was asked, which version, and what. A function may be a coroutine function. Of a
-    stream `taken` counts the responses that were read, by model.
+    stream `taken` counts the responses that were read, by model. `signatures`: what else is told.
     """
 
     def __init__(self, **models: Callable[[InferRequest], Any]) -> None:
@@ -41,6 +52,7 @@ class ScriptedInvoke:
         self.calls: list[tuple[str, int | None, InferRequest]] = []
         self.taken: Counter[str] = Counter()
         self.cancelled: list[str] = []
+        self.signatures: dict[str, Signature] = {}
 
     async def _ask(self, model: str, version: int | None, request: InferRequest) -> Any:
         self.calls.append((model, version, request))
@@ -74,6 +86,11 @@ class ScriptedInvoke:
             stream.put(answer, functools.partial(self._count, model, stream))
         stream.end()
         return stream
+
+    async def signature(self, model: str, version: int | None, context: Context) -> Signature:
+        if model not in self.signatures:
+            raise HostlerError(Code.NOT_FOUND, f"model '{model}' is unknown")
+        return self.signatures[model]
 
     def _count(self, model: str, stream: ResponseStream) -> None:
         if not stream._closed:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from PIL import Image
 
 from hostler.core import (
     DATATYPES,
@@ -253,3 +254,59 @@ DEEP = [b"[" * 50_000 + b"]" * 50_000, b'{"instances":' + b"[" * 50_000 + b"]" *
 @pytest.mark.parametrize("body", [*DEEP, *(deep.replace(b"]", b"NaN]", 1) for deep in DEEP)])
 def test_deep_nesting_is_refused(body: bytes) -> None:
     attempt(body)
+
+
+PICTURE_TYPES = ["PNG", "JPEG", "BMP", "GIF", "WEBP"]
+
+
+def picture_model(datatype: str, dims: tuple[int, ...]) -> Coder:
+    return Coder(Signature((TensorSpec("x", DATATYPES[datatype], dims),), (), batched=True))
+
+
+@settings(deadline=None, max_examples=50)
+@given(arrays.arrays(np.uint8, st.tuples(st.integers(5, 9), st.integers(5, 9), st.just(3))))
+def test_a_picture_without_loss_is_its_pixels(pixels: Any) -> None:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    rows = picture_model("UINT8", (-1, -1, 3)).decode(file.getvalue(), Form.IMAGE).inputs["x"]
+    np.testing.assert_array_equal(rows.numpy(), pixels[np.newaxis])
+    planes = picture_model("FP32", (3, -1, -1)).decode(file.getvalue(), Form.IMAGE).inputs["x"]
+    expected = pixels.transpose(2, 0, 1)[np.newaxis] / 255
+    np.testing.assert_allclose(planes.numpy(), expected, rtol=1e-6)
+
+
+def picture(kind: str) -> bytes:
+    """Small, and lying on its side where the kind can say so."""
+    gradient = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(gradient).save(file, kind, exif=exif)
+    return file.getvalue()
+
+
+PICTURES = {kind: picture(kind) for kind in PICTURE_TYPES}
+PICTURE_CODERS = [picture_model("FP32", (3, 8, 8)), picture_model("UINT8", (-1, -1, 1))]
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(deadline=None, max_examples=400)
+@given(
+    st.sampled_from(PICTURE_TYPES),
+    st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=8),
+    st.integers(0, 2000),
+    st.sampled_from(PICTURE_CODERS),
+)
+def test_broken_pictures_break_nothing(
+    kind: str, changes: list[tuple[int, int]], end: int, coder: Coder
+) -> None:
+    body = bytearray(PICTURES[kind])
+    for place, value in changes:
+        body[place % len(body)] = value
+    try:
+        tensor = coder.decode(body[: end or None], Form.IMAGE).inputs["x"]
+    except HostlerError as error:
+        if error.code is not Code.INVALID_ARGUMENT:
+            raise
+    else:
+        assert tensor.shape[0] == 1

@@ -19,6 +19,7 @@ from hostler.serving.room import Room
 
 BUDGET = 100
 WAIT_S = 5.0
+YIELDS_S = 3.0
 
 RESIDENTS = st.lists(
     st.builds(
@@ -66,13 +67,16 @@ class Planner(RuleBasedStateMachine):
         self.leaving: list[int] = []
         self.loads: dict[int, asyncio.Task[None]] = {}
         self.serial = 0
+        self.of_jobs: set[int] = set()
 
     def residents(self) -> list[Resident]:
-        return list(self.there.values())
+        now = self.runner.get_loop().time()
+        return [replace(r, unasked_s=now - r.last_used) for r in self.there.values()]
 
     def evict(self, victims: list[Resident], needed_bytes: int, reason: str) -> None:
         for victim in victims:
-            assert victim == self.there.pop(victim.key)  # type: ignore[call-overload]
+            there = self.there.pop(victim.key)  # type: ignore[call-overload]
+            assert replace(victim, unasked_s=there.unasked_s) == there
             assert not victim.busy
             self.ledger.leave(victim.key)
             self.leaving.append(victim.key)  # type: ignore[arg-type]
@@ -107,23 +111,42 @@ class Planner(RuleBasedStateMachine):
                 assert error.code is Code.RESOURCE_EXHAUSTED
                 assert self.ledger.amount(key) == 0
 
-    @rule(size=st.integers(1, 110))
-    def load(self, size: int) -> None:
+    @rule(size=st.integers(1, 110), for_job=st.booleans())
+    def load(self, size: int, for_job: bool) -> None:
         self.serial += 1
         key = self.serial
+        if for_job:
+            self.of_jobs.add(key)
+
+        def yields_s() -> float:
+            return YIELDS_S if key in self.of_jobs else 0.0
 
         def begin() -> None:
-            self.loads[key] = asyncio.ensure_future(self.room.take(key, f"m{key}:1", size))
+            take = self.room.take(key, f"m{key}:1", size, yields_s)
+            self.loads[key] = asyncio.ensure_future(take)
 
         self.run(begin)
 
-    @precondition(lambda self: self.there)
-    @rule(data=st.data(), busy=st.integers(0, 1))
-    def use(self, data: st.DataObject, busy: int) -> None:
-        key = data.draw(st.sampled_from(sorted(self.there)))
-        now = self.runner.get_loop().time()
-        self.there[key] = replace(self.there[key], busy=busy, last_used=now)
+    @precondition(lambda self: self.of_jobs & set(self.loads))
+    @rule(data=st.data())
+    def a_client_joins(self, data: st.DataObject) -> None:
+        self.of_jobs.remove(data.draw(st.sampled_from(sorted(self.of_jobs & set(self.loads)))))
         self.run(self.changes.notify)
+
+    @precondition(lambda self: self.there)
+    @rule(data=st.data(), busy=st.integers(0, 1), lent=st.booleans())
+    def use(self, data: st.DataObject, busy: int, lent: bool) -> None:
+        """A job uses it only if no client waits for what jobs could give back."""
+        key = data.draw(st.sampled_from(sorted(self.there)))
+        if busy and lent and self.runner.run(self._clears()):
+            return
+        now = self.runner.get_loop().time()
+        is_lent = bool(busy and lent)
+        self.there[key] = replace(self.there[key], busy=busy, lent=is_lent, last_used=now)
+        self.run(self.changes.notify)
+
+    async def _clears(self) -> bool:
+        return self.room.clears()
 
     @precondition(lambda self: self.leaving)
     @rule(data=st.data())
@@ -152,10 +175,18 @@ class Planner(RuleBasedStateMachine):
 
     @invariant()
     def the_first_in_line_is_not_kept_waiting_for_what_is_there(self) -> None:
-        if self.room._waiting and not self.leaving:
+        waiting = [claim for claim in self.room._waiting if not claim.yields_s()]
+        if waiting and not self.leaving:
             idle = sum(r.footprint_bytes for r in self.there.values() if not r.busy)
-            needed = self.room._waiting[0].needed_bytes
-            assert self.ledger.committed_bytes - idle + needed > BUDGET
+            assert self.ledger.committed_bytes - idle + waiting[0].needed_bytes > BUDGET
+
+    @invariant()
+    def jobs_give_way_to_a_client_that_waits_for_what_they_hold(self) -> None:
+        waiting = [claim for claim in self.room._waiting if not claim.yields_s()]
+        free = sum(r.footprint_bytes for r in self.there.values() if r.lent or not r.busy)
+        left = self.ledger.committed_bytes - free
+        if any(left + claim.needed_bytes <= BUDGET for claim in waiting):
+            assert self.runner.run(self._clears())
 
     def teardown(self) -> None:
         with self.runner:
@@ -163,7 +194,7 @@ class Planner(RuleBasedStateMachine):
                 before = len(self.loads)
                 while self.leaving:
                     self.ledger.free(self.leaving.pop())
-                self.run(self.changes.notify, seconds=WAIT_S + 1)
+                self.run(self.changes.notify, seconds=2 * WAIT_S + 1)
                 assert len(self.loads) < before or self.leaving, "a load was forgotten"
 
 

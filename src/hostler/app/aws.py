@@ -8,10 +8,12 @@ from collections.abc import Callable, Collection
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from hostler.app.build import cores_of
 from hostler.config import Settings, storage_variables
-from hostler.control import Control, Driver, StoredModels
-from hostler.core import Clock
+from hostler.control import Control, Driver, StoredModels, Transforming
+from hostler.core import Clock, Code, Foreground, HostlerError
 from hostler.gateway import BodyLimit, HttpGateway, new_id
+from hostler.jobs import Hands, Transforms
 from hostler.placement import process_bytes
 from hostler.protocols.sagemaker import Arns
 from hostler.repository import Fetcher, check_image
@@ -42,14 +44,19 @@ def check_state(settings: Settings, told: Collection[str]) -> None:
 
 
 class Aws:
-    """Endpoints and their control plane, from `start` to `stop`.
+    """Endpoints, transform jobs and their control plane, from `start` to `stop`.
 
     An unused one costs nothing: no file is written and no library loaded before the first call,
-    unless an earlier run has left endpoints.
+    unless an earlier run has left endpoints or jobs.
     """
 
     def __init__(
-        self, settings: Settings, serving: Serving, gateway: HttpGateway, clock: Clock
+        self,
+        settings: Settings,
+        serving: Serving,
+        gateway: HttpGateway,
+        clock: Clock,
+        foreground: Foreground,
     ) -> None:
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -59,6 +66,10 @@ class Aws:
         self._lines = JsonLines(settings.storage, self._storage, clock, new_id)
         models = StoredModels(self._fetcher, settings.repository)
         config = settings.control
+        jobs = settings.jobs
+        hands = Hands(cores_of(settings), jobs.decoded_bytes_max, clock, foreground)
+        self._transforms = Transforms(jobs, serving, self._storage, clock, hands)
+        transforming = Transforming(self._transforms, serving, jobs.transforms_max)
 
         def open_store() -> Resources:
             opened = open_resources(settings.storage, config.state_dir)
@@ -66,7 +77,7 @@ class Aws:
             return opened
 
         def new_driver(store: Resources) -> Driver:
-            return Driver(store, serving, models, config, clock)
+            return Driver(store, serving, models, transforming, config, clock)
 
         def reader_of(image: str) -> str:
             return check_image(image, settings.repository)
@@ -81,6 +92,7 @@ class Aws:
         )
         self._control.loading = self._measured
         self._control.check_url = self._storage.check
+        self._control.is_served = self._is_served
         self._serving = serving
         self._gateway = gateway
         gateway.mount_endpoints(
@@ -91,6 +103,15 @@ class Aws:
             self._lines,
             self._fetcher.bytes_used,
         )
+
+    def _is_served(self, model: str) -> bool:
+        """Whether the repository has such a model, loaded or not."""
+        try:
+            return bool(self._serving.versions(model))
+        except HostlerError as error:
+            if error.code is Code.NOT_FOUND:
+                return False
+            raise
 
     def _measured(self, load: Callable[[], Any]) -> Any:
         """Have the memory of libraries, 50 MB in all, not be taken for that of models."""
@@ -135,6 +156,7 @@ class Aws:
         """Once nothing is asked any more: write what waits to be written. Idempotent."""
         end = self._clock.now() + drain_s
         await self._control.stop(drain_s)
+        self._transforms.close()
         await self._lines.stop(max(_WRITE_S, end - self._clock.now()))
         await self._fetcher.close()
         await self._storage.close()

@@ -9,33 +9,52 @@ from typing import Final
 import msgspec
 
 from hostler.config import Settings, installer_variables
-from hostler.core import CustomMetrics, ModelSpec, Stats, SystemClock
+from hostler.core import CustomMetrics, Foreground, ModelSpec, Stats, SystemClock
 from hostler.placement import (
     LocalPlacement,
     available_bytes,
     process_bytes,
     trim_memory,
+    usable_cores,
 )
 from hostler.repository import Environments, Repository
 from hostler.runtimes import RUNTIMES
 from hostler.scheduler import Scheduler
 from hostler.serving import Host, Serving
 
-__all__ = ["ARENAS_MAX", "build_repository", "build_serving", "by_hand"]
+__all__ = ["ARENAS_MAX", "build_repository", "build_serving", "by_hand", "cores_of"]
 
 ARENAS_MAX: Final = 2
 """malloc arenas: one for the loop and one for all other threads, so that freed models go back."""
 
 
+def cores_of(settings: Settings) -> int:
+    """Cores that models may compute on."""
+    return settings.placement.compute_threads or usable_cores()
+
+
 def build_serving(
-    settings: Settings, repository: Repository, metrics: CustomMetrics | None = None
+    settings: Settings,
+    repository: Repository,
+    metrics: CustomMetrics | None = None,
+    foreground: Foreground | None = None,
 ) -> Serving:
-    """What serves the models of a repository. `metrics`: takes what models count themselves."""
+    """What serves the models of a repository.
+
+    `metrics`: takes what models count themselves. `foreground`: tells jobs of clients.
+    """
     clock = SystemClock()
+    shared = foreground or Foreground(cores_of(settings))
 
     def new_scheduler(spec: ModelSpec, stats: Stats) -> Scheduler:
-        retry_singly = RUNTIMES[spec.runtime].pure
-        return Scheduler(spec, stats, clock, settings.scheduler, retry_singly=retry_singly)
+        return Scheduler(
+            spec,
+            stats,
+            clock,
+            settings.scheduler,
+            retry_singly=RUNTIMES[spec.runtime].pure,
+            foreground=shared,
+        )
 
     return Serving(
         settings.serving,

@@ -13,10 +13,10 @@ import uvloop
 
 from hostler import __version__
 from hostler.app.aws import Aws, check_state
-from hostler.app.build import ARENAS_MAX, build_repository, build_serving
+from hostler.app.build import ARENAS_MAX, build_repository, build_serving, cores_of
 from hostler.app.container import ContainerModels, as_container
 from hostler.config import Settings, container_variables, parse_document
-from hostler.core import CustomMetrics, SystemClock
+from hostler.core import CustomMetrics, Foreground, SystemClock
 from hostler.gateway import Access, GrpcGateway, HttpGateway
 from hostler.placement import limit_arenas
 from hostler.repository import Repository
@@ -93,7 +93,8 @@ class _Server:
         self._clock = clock = SystemClock()
         metrics = CustomMetrics()
         self._roots = repository.roots
-        self._serving = serving = build_serving(settings, repository, metrics)
+        foreground = Foreground(cores_of(settings))
+        self._serving = serving = build_serving(settings, repository, metrics, foreground)
         self.gateway = HttpGateway(
             settings.gateway, serving, settings.telemetry, custom_metrics=metrics
         )
@@ -102,7 +103,7 @@ class _Server:
         self._aws: Aws | None = None
         self._container: ContainerModels | None = None
         if not settings.gateway.container:
-            self._aws = Aws(settings, serving, self.gateway, clock)
+            self._aws = Aws(settings, serving, self.gateway, clock, foreground)
         else:
             self._container = ContainerModels(settings, serving, self.gateway, variables)
         self._grpc: GrpcGateway | None = None

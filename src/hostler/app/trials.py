@@ -12,10 +12,16 @@ import msgspec
 import uvloop
 
 from hostler.analysis import Analyser, Ask, Machine, Profile
-from hostler.app.build import ARENAS_MAX, build_repository, build_serving, by_hand
+from hostler.app.build import (
+    ARENAS_MAX,
+    build_repository,
+    build_serving,
+    by_hand,
+    cores_of,
+)
 from hostler.config import Settings
 from hostler.core import Code, HostlerError, Report, SystemClock
-from hostler.placement import limit_arenas, process_bytes, usable_cores
+from hostler.placement import limit_arenas, process_bytes
 from hostler.serving import Serving
 from hostler.telemetry import configure_logging
 
@@ -66,9 +72,7 @@ async def _profile(
     try:
         if not ask.model:
             ask = dataclasses.replace(ask, model=_only_model(serving, paths[0]))
-        machine = Machine(
-            settings.placement.compute_threads or usable_cores(), process_bytes=process_bytes
-        )
+        machine = Machine(cores_of(settings), process_bytes=process_bytes)
         return await Analyser(serving, SystemClock(), machine, progress).profile(ask)
     finally:
         await serving.stop(settings.serving.drain_timeout_s)

@@ -59,6 +59,9 @@ COMMANDS: Final = {
     "profile": Subcommand(
         "hostler.cli.profile", "Find the settings that suit a model and this machine.", "Server"
     ),
+    "transform": Subcommand(
+        "hostler.cli.transform", "Run a model over every object of a folder or bucket.", "Server"
+    ),
     "config": Subcommand(
         "hostler.cli.config", "Print every setting with its value, unit and source.", "Server"
     ),

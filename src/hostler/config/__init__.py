@@ -10,11 +10,13 @@ from hostler.config.layers import (
     container_variables,
     installer_variables,
     storage_variables,
+    variable_value,
 )
 from hostler.config.quantities import (
     format_bytes,
     format_quantity,
     format_seconds,
+    parse_bytes,
     parse_seconds,
 )
 from hostler.config.resolve import Resolved
@@ -34,10 +36,12 @@ __all__ = [
     "known_settings",
     "markdown",
     "nearest",
+    "parse_bytes",
     "parse_document",
     "parse_seconds",
     "resolve",
     "storage_variables",
+    "variable_value",
     "with_key",
     "yaml_file",
 ]

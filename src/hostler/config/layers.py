@@ -164,6 +164,7 @@ _NOT_FOR_MODELS: Final = frozenset(
      "USER", "VIRTUAL_ENV", "_")
 )  # fmt: skip
 _PROCESS_PREFIXES: Final = (_PREFIX, "LD_AUDIT", "LD_PRELOAD", "PYTHON")
+_MODEL_PREFIX: Final = "HOSTLER_IMAGE_"  # how pictures become its input; see repository.image_rule
 _VARIABLE: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _VARIABLE_CHARS_MAX: Final = 1024
 
@@ -180,7 +181,7 @@ def container_variables(variables: Mapping[str, str] | None = None) -> dict[str,
         name: value
         for name, value in variables.items()
         if name not in _NOT_FOR_MODELS
-        and not name.startswith(_PROCESS_PREFIXES)
+        and (name.startswith(_MODEL_PREFIX) or not name.startswith(_PROCESS_PREFIXES))
         and len(value) <= _VARIABLE_CHARS_MAX
         and _VARIABLE.fullmatch(name)
     }

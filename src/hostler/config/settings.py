@@ -13,6 +13,7 @@ from hostler.config.layers import from_environment, from_file, from_flags, varia
 from hostler.config.resolve import Resolved, build
 from hostler.control import Config as ControlConfig
 from hostler.gateway import Config as GatewayConfig
+from hostler.jobs import Config as JobsConfig
 from hostler.placement import Config as PlacementConfig
 from hostler.placement import ProcessConfig as WorkersConfig
 from hostler.repository import Config as RepositoryConfig
@@ -35,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     repository: RepositoryConfig = RepositoryConfig()
     storage: StorageConfig = StorageConfig()
     control: ControlConfig = ControlConfig()
+    jobs: JobsConfig = JobsConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
 
 

@@ -9,5 +9,15 @@ from hostler.control.driver import Driver
 from hostler.control.models import StoredModels
 from hostler.control.operations import served_actions
 from hostler.control.ports import Observed
+from hostler.control.transforms import Transforming
 
-__all__ = ["Allow", "Config", "Control", "Driver", "Observed", "StoredModels", "served_actions"]
+__all__ = [
+    "Allow",
+    "Config",
+    "Control",
+    "Driver",
+    "Observed",
+    "StoredModels",
+    "Transforming",
+    "served_actions",
+]

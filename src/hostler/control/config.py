@@ -63,11 +63,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             extra={"unit": "count"},
         ),
     ] = 1_000
+    transform_jobs_max: Annotated[
+        int,
+        msgspec.Meta(
+            description="Transform jobs that are known; for one more those that ended first are "
+            "forgotten. Where none has ended it is refused with ResourceLimitExceeded.",
+            ge=1,
+            extra={"unit": "count"},
+        ),
+    ] = 10_000
     instances_max: Annotated[
         int,
         msgspec.Meta(
-            description="Instances of one variant, whoever asks for them: an endpoint "
-            "configuration, an update or a scaling policy.",
+            description="Instances of one variant or transform job, whoever asks for them: an "
+            "endpoint configuration, an update, a scaling policy or a job.",
             ge=1,
             extra={"unit": "count"},
         ),

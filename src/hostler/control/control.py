@@ -16,7 +16,7 @@ from typing import Any, Final
 from hostler.control.alarms import check_table
 from hostler.control.config import Config
 from hostler.control.operations import SERVICES, Desk, Names, Outcome, Row, Served
-from hostler.control.ports import ENDPOINT, Driver, Known, Observed
+from hostler.control.ports import ENDPOINT, MODEL, TRANSFORM_JOB, Driver, Known, Observed
 from hostler.control.records import Document
 from hostler.control.rows import blocking
 from hostler.core import Clock, Code, HostlerError
@@ -34,13 +34,16 @@ __all__ = ["Allow", "Control"]
 
 log = logging.getLogger("hostler.control")
 
-Allow = Callable[[str, str], None]
-"""(action, ARN of the resource or `*`); raises PERMISSION_DENIED."""
+Allow = Callable[[str, str], str | None]
+"""(action, resource: an ARN, `*` or `model/<name>`) -> the name of who asks, None where nobody is
+asked who he is. Raises: PERMISSION_DENIED."""
 
 Loading = Callable[[Callable[[], Any]], Any]
 """Calls what it is given, and gives what that gives."""
 
 _NAME_MAX: Final = 128
+_INFER: Final = "hostler:Infer"
+"""What it takes to ask a model of the repository; see docs/access.md."""
 _ALL: Final = "*"
 """Stands for endpoints whose names are not known yet."""
 
@@ -65,9 +68,10 @@ class Control:
 
     Everything is called on the loop; what blocks runs in threads. `open_store`: blocking, called
     once it is needed. `new_driver`: of that store. `check_image`: the reader that a container
-    image stands for, "" for none. `check_url`: see `Desk`; set it before `start`. `loading`: runs,
-    in a thread, what loads libraries; set it to know what they take. `resume`: an earlier run may
-    have left endpoints, so that the store is opened at the start. Raises: INVALID_ARGUMENT for a
+    image stands for, "" for none. `check_url`: see `Desk`; set it before `start`. `is_served`:
+    whether the server's own repository has a model of this name; set it, too. `loading`: runs, in a
+    thread, what loads libraries; set it to know what they take. `resume`: an earlier run may have
+    left endpoints or jobs, so that the store is opened at the start. Raises: INVALID_ARGUMENT for a
     setting `control.alarms` that holds what is no alarm.
     """
 
@@ -87,6 +91,7 @@ class Control:
         self._clock = clock
         self._check_image = check_image
         self.check_url: Callable[[str], None] = lambda _: None
+        self.is_served: Callable[[str], bool] = lambda _: False
         self._resume = resume
         self._arns = Arns(config.region, config.account_id)
         self._services: dict[str, Service] = {}
@@ -182,11 +187,18 @@ class Control:
         operation = (await self._service(served)).find(name)
         row = served.rows[name]
         request = await asyncio.to_thread(operation.parse, body, self._config.body_bytes_max)
+        action = f"{served.prefix}:{name}"
+        principal = None
         for arn in row.arns(self._arns, request):
-            allow(f"{served.prefix}:{name}", arn)
+            principal = allow(action, arn)
         opened = await self._open()
+        desk = replace(opened.desk, principal=principal)
+        if row.serves and await self._is_own(desk, request["ModelName"]):
+            allow(_INFER, f"model/{request['ModelName']}")
+            allow(action, row.arn(self._arns, request))  # once more: it is what is written down
+            desk = replace(desk, served=True)
         # Not given up with the request: what is written down must be told to the driver.
-        task = asyncio.get_running_loop().create_task(self._run(opened, row, request))
+        task = asyncio.get_running_loop().create_task(self._run(opened.driver, desk, row, request))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         task.add_done_callback(_seen)
@@ -199,20 +211,27 @@ class Control:
                 self._services[served.name] = await asyncio.to_thread(self.loading, load)
             return self._services[served.name]
 
-    async def _run(self, opened: _Opened, row: Row, request: Document) -> Outcome:
-        desk = opened.desk
+    async def _is_own(self, desk: Desk, model: str) -> bool:
+        """Whether a model is the repository's, and not one of CreateModel."""
+        return self.is_served(model) and await blocking(desk.store.get, MODEL, model) is None
+
+    async def _run(self, driver: Driver, desk: Desk, row: Row, request: Document) -> Outcome:
         if row.observes:
-            desk = replace(desk, observed=opened.driver.observe(request[row.member]))
+            desk = replace(desk, observed=driver.observe(request[row.member]))
         try:
             outcome = await blocking(row.run, desk, request)
         except Exception as error:
             # A connection may be lost just after the commit: then nobody else would look at it.
             known = isinstance(error, HostlerError) and error.code not in _UNSURE
             if row.kind == ENDPOINT and row.member == "EndpointName" and not known:
-                opened.driver.wake(request[row.member])
+                driver.wake(request[row.member])
+            if row.kind == TRANSFORM_JOB and not known:
+                driver.wake_transform(request[row.member])
             raise
         for endpoint in outcome.wake:
-            opened.driver.wake(endpoint)
+            driver.wake(endpoint)
+        for job in outcome.jobs:
+            driver.wake_transform(job)
         return outcome
 
     async def _open(self) -> _Opened:

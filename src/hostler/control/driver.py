@@ -1,4 +1,7 @@
-"""Makes endpoints what their records say: a keeper for each, and the loop that scales them."""
+"""Makes endpoints what their records say: a keeper for each, and the loop that scales them.
+
+Transform jobs have a driver of their own, which comes and goes with this one.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from typing import Final
 
 from hostler.control.autoscale import Autoscaler
 from hostler.control.config import Config
-from hostler.control.fleets import Hosting, Outside
+from hostler.control.hosted import Hosting, Outside
 from hostler.control.keeper import Keeper
 from hostler.control.models import Models
 from hostler.control.ports import ENDPOINT, Known, Observed
 from hostler.control.rows import blocking
+from hostler.control.transforms import TransformDriver, Transforming
 from hostler.core import Clock
 from hostler.storage import Resources
 
@@ -25,17 +29,24 @@ _NOTHING: Final = Observed()
 
 
 class Driver:
-    """All endpoints of this server. One error in one of them stops no other.
+    """All endpoints and jobs of this server. One error in one of them stops no other.
 
     `hosting`: `serving.Serving`. `models`: where packages come from. Loop thread only.
     """
 
     def __init__(
-        self, store: Resources, hosting: Hosting, models: Models, config: Config, clock: Clock
+        self,
+        store: Resources,
+        hosting: Hosting,
+        models: Models,
+        transforming: Transforming,
+        config: Config,
+        clock: Clock,
     ) -> None:
         turns = asyncio.Semaphore(config.starts_max)
         self._store = store
         self._outside = Outside(hosting, models, config, clock, turns)
+        self._transforms = TransformDriver(store, self._outside, transforming)
         self._keepers: dict[str, Keeper] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._scaler = Autoscaler(store, hosting.endpoints, config, clock, self.wake)
@@ -45,11 +56,12 @@ class Driver:
         self._coming: set[str] = set()
 
     async def start(self) -> None:
-        """Go on with every endpoint there is a record of; returns when all have begun to."""
+        """Go on with every endpoint and job there is a record of; returns once all have begun."""
         for resource in await blocking(self._store.all, ENDPOINT):
             self._unseen.add(resource.name)
             self._coming.add(resource.name)
             self.wake(resource.name)
+        await self._transforms.start()
         self._scaling = asyncio.get_running_loop().create_task(self._scaler.run())
 
     async def stop(self) -> None:
@@ -65,6 +77,7 @@ class Driver:
                 await task
         for keeper in list(self._keepers.values()):
             await keeper.close()
+        await self._transforms.stop()
 
     def wake(self, endpoint: str) -> None:
         """The record of this endpoint has changed."""
@@ -78,6 +91,10 @@ class Driver:
         task = asyncio.get_running_loop().create_task(keeper.run())
         self._tasks[endpoint] = task
         task.add_done_callback(lambda _: self._ended(endpoint))
+
+    def wake_transform(self, job: str) -> None:
+        """The record of this transform job has changed."""
+        self._transforms.wake(job)
 
     @property
     def settling(self) -> bool:

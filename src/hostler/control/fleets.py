@@ -9,104 +9,23 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final
 
-from hostler.control.alarms import Window
-from hostler.control.config import Config
-from hostler.control.models import Models, Opened
+from hostler.control.hosted import Hosted, Measured, Outside, Wanted
 from hostler.control.plans import scales_to_zero
 from hostler.control.reconcile import Cohort, Health, State
 from hostler.control.records import ContainerRecord, VariantRecord
-from hostler.core import Clock, Code, HostlerError, Report
-from hostler.repository import Package
-from hostler.serving import EndpointPlan, StagePlan
+from hostler.core import HostlerError
+from hostler.serving import StagePlan
 
-__all__ = ["Cohorts", "Endpoints", "Hosting", "Live", "Measured", "Outside", "Running"]
+__all__ = ["Cohorts", "Running"]
 
 log = logging.getLogger("hostler.control")
 
 _REASON_CHARS_MAX: Final = 900  # leaves room for what is put around it: FailureReason has 1,024
 _RETRY_S: Final = 1.0
 _LOOK_S: Final = 0.05
-
-
-class Measured(Protocol):
-    """A variant of one fleet as requests use it: `serving.Variant`."""
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that have chosen it and are not answered yet."""
-        ...
-
-    def window(self, seconds: float) -> Window:
-        """What it did in the seconds that end now."""
-        ...
-
-
-class Live(Protocol):
-    """An endpoint as requests use it: `serving.Endpoint`."""
-
-    @property
-    def variants(self) -> Mapping[tuple[int, str], Measured]:
-        """Production variants by generation and name."""
-        ...
-
-
-class Endpoints(Protocol):
-    """What requests find: `serving.Endpoints`."""
-
-    def apply(self, plan: EndpointPlan) -> None:
-        """From the next request on."""
-        ...
-
-    def remove(self, name: str) -> None:
-        """It is not found any more; unknown ones are left out."""
-        ...
-
-    def find(self, name: str) -> Live | None:
-        """As it is now."""
-        ...
-
-
-class Hosting(Protocol):
-    """What hosts models: `serving.Serving`."""
-
-    async def host(self, packages: Sequence[Package], *, idle_ttl_s: float = 0.0) -> None:
-        """Know these packages by their names; nothing is loaded yet."""
-        ...
-
-    async def equip(self, packages: Sequence[Package], report: Report) -> None:
-        """Build the Python environments they bring. Raises: what the first one's fails with."""
-        ...
-
-    async def warm(self, name: str) -> None:
-        """Load it now. Raises: HostlerError that says why it cannot be."""
-        ...
-
-    async def unhost(self, names: Sequence[str]) -> None:
-        """Let them finish their requests and free them; unknown ones are left out."""
-        ...
-
-    def hosted_ready(self, name: str) -> bool:
-        """Whether a request to it would be served, perhaps after a load; False if unknown."""
-        ...
-
-    @property
-    def endpoints(self) -> Endpoints:
-        """Where requests find endpoints."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """What all endpoints share. `turns`: how many models may be loaded at the same time."""
-
-    hosting: Hosting
-    models: Models
-    config: Config
-    clock: Clock
-    turns: asyncio.Semaphore
 
 
 @dataclass(slots=True)
@@ -119,6 +38,7 @@ class Running:
 
     cohort: Cohort
     variant: VariantRecord
+    hosted: Hosted
     state: State = State.STARTING
     text: str = "starting"
     since: float = 0.0
@@ -126,8 +46,6 @@ class Running:
     failures: int = 0
     stages: tuple[StagePlan, ...] = ()
     user: Measured | None = None
-    names: list[str] = field(default_factory=list)
-    opened: list[Opened] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
 
 
@@ -189,7 +107,8 @@ class Cohorts:
         old = self._runs.get(cohort)
         if old is not None and old.state is not State.FAILED:
             return
-        run = Running(cohort, variant, since=self._outside.clock.wall())
+        hosted = Hosted(self._outside)
+        run = Running(cohort, variant, hosted, since=self._outside.clock.wall())
         run.failures = 0 if old is None else old.failures
         self._runs[cohort] = run
         run.task = asyncio.get_running_loop().create_task(self._bring_up(run))
@@ -228,41 +147,21 @@ class Cohorts:
 
     async def _host(self, run: Running, index: int, container: ContainerRecord, place: str) -> str:
         """The hosted model of a container that has one."""
-        config, hosting = self._outside.config, self._outside.hosting
-        name = f"endpoint/{self._endpoint}/{run.cohort.number}/{run.variant.name}/{index}"
-        timings = run.variant.definition
+        variant = run.variant
+        wanted = Wanted(
+            f"endpoint/{self._endpoint}/{run.cohort.number}/{variant.name}/{index}",
+            container.definition,
+            variant.instances,
+            "set the variant's ContainerStartupHealthCheckTimeoutInSeconds",
+            variant.definition,
+            self._outside.config.serverless_idle_s if scales_to_zero(variant) else 0.0,
+        )
 
         def report(text: str) -> None:
             if text:
                 self._progress(run, f"{place}: {text}")
 
-        opened = await self._outside.models.open(
-            name,
-            container.definition,
-            run.variant.instances,
-            float(timings.get("ModelDataDownloadTimeoutInSeconds") or config.download_timeout_s),
-            report,
-        )
-        run.opened.append(opened)
-        run.names += [package.name for package in opened.packages]
-        await hosting.equip(opened.packages, report)  # which has a limit of its own
-        startup_s = timings.get("ContainerStartupHealthCheckTimeoutInSeconds")
-        limit_s = float(startup_s or config.startup_timeout_s)
-        idle_s = config.serverless_idle_s if scales_to_zero(run.variant) else 0.0
-        # Only now: a store that hangs must not keep others from being loaded.
-        report("waiting for its turn to be loaded")
-        try:
-            async with self._outside.turns, asyncio.timeout(limit_s):
-                report("loading the model")
-                await hosting.host(opened.packages, idle_ttl_s=idle_s)
-                await hosting.warm(opened.entry)
-        except TimeoutError as error:
-            raise HostlerError(
-                Code.DEADLINE_EXCEEDED,
-                f"it was not ready within {limit_s:g} s; if it only needs longer, set the "
-                "variant's ContainerStartupHealthCheckTimeoutInSeconds",
-            ) from error
-        return opened.entry
+        return (await run.hosted.bring_up(wanted, report)).entry
 
     def _progress(self, run: Running, text: str) -> None:
         if text != run.text:
@@ -325,13 +224,9 @@ class Cohorts:
     async def _free(self, run: Running) -> None:
         """Where this is cancelled it may be called again."""
         try:
-            if run.names:
-                await self._outside.hosting.unhost(list(run.names))
+            await run.hosted.free()
         except Exception:
             log.exception("endpoint.stop_failed", extra={"event": self._event(run)})
-        run.names.clear()
-        while run.opened:
-            run.opened.pop().release()
 
     async def close(self) -> None:
         """Give up what is coming up or going down; what is hosted stays. Idempotent."""

@@ -18,7 +18,8 @@ from typing import Final
 from hostler.control import rollout
 from hostler.control.alarms import alarm_named, evaluate
 from hostler.control.deployment import read_deployment
-from hostler.control.fleets import Cohorts, Measured, Outside
+from hostler.control.fleets import Cohorts
+from hostler.control.hosted import Measured, Outside
 from hostler.control.observing import observed
 from hostler.control.operations.scaling import forget_scaling
 from hostler.control.plans import endpoint_plan

@@ -39,6 +39,11 @@ class Opened(Protocol):
         """It and those that it asks."""
         ...
 
+    @property
+    def token(self) -> str:
+        """Of the content as the store has it: another archive has another one."""
+        ...
+
     def release(self) -> None:
         """They may be removed from the disk. Idempotent."""
         ...
@@ -67,6 +72,7 @@ class _OpenedModel:
     def __init__(self, fetched: Fetched, read: ContainerPackages) -> None:
         self.entry = read.entry
         self.packages: Sequence[Package] = read.packages
+        self.token = fetched.token
         self._fetched = fetched
 
     def release(self) -> None:

@@ -2,6 +2,9 @@
 
 What an operation writes, and what the driver makes of it:
 
+    CreateTransformJob  a `TransformRecord` that is InProgress
+    StopTransformJob    the same, Stopping
+
     CreateEndpoint      rollout.create(name, arn, fleet, now)
     UpdateEndpoint      rollout.update(record, fleet, deployment, now); `fleet` of any generation
     UpdateEndpointWeightsAndCapacities
@@ -27,6 +30,7 @@ __all__ = [
     "MODEL",
     "SCALABLE_TARGET",
     "SCALING_POLICY",
+    "TRANSFORM_JOB",
     "Driver",
     "Known",
     "Observed",
@@ -43,6 +47,8 @@ SCALABLE_TARGET: Final = "scalable-target"
 """Kind of a scalable target, by its ResourceId; document: a `ScalableTargetRecord`."""
 SCALING_POLICY: Final = "scaling-policy"
 """Kind of a scaling policy, by `ResourceId/PolicyName`; document: a `ScalingPolicyRecord`."""
+TRANSFORM_JOB: Final = "transform-job"
+"""Kind of a transform job; document: a `TransformRecord`; status: as in the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,7 @@ class Known:
 
 
 class Driver(Protocol):
-    """What brings endpoints in line with their records. Its methods are called on the loop."""
+    """What brings endpoints and jobs in line with their records. Called on the loop."""
 
     async def start(self) -> None:
         """Begin, and go on with what records say is unfinished."""
@@ -100,6 +106,10 @@ class Driver(Protocol):
 
     def wake(self, endpoint: str) -> None:
         """The record of this endpoint has changed, or its scalable targets or policies have."""
+        ...
+
+    def wake_transform(self, job: str) -> None:
+        """The record of this transform job has changed."""
         ...
 
     @property

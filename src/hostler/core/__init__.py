@@ -1,11 +1,14 @@
 """The nouns of the house: every room speaks these, and they know no room."""
 
+from hostler.core.allowance import Allowance
 from hostler.core.clock import NEVER, Clock, SystemClock
 from hostler.core.context import Context
 from hostler.core.custom_metrics import CustomFamily, CustomMetrics, CustomSeries
 from hostler.core.ensemble import EnsemblePlan, EnsembleStep
 from hostler.core.environment import Environment
 from hostler.core.errors import Code, HostlerError
+from hostler.core.foreground import Foreground
+from hostler.core.images import ImageRule
 from hostler.core.model import (
     Batching,
     Inspection,
@@ -17,6 +20,7 @@ from hostler.core.model import (
 )
 from hostler.core.payload import (
     ACCEPT,
+    ASKS,
     BODY,
     CONTENT_TYPE,
     CUSTOM_ATTRIBUTES,
@@ -57,6 +61,7 @@ from hostler.core.tensor import (
 
 __all__ = [
     "ACCEPT",
+    "ASKS",
     "BODY",
     "CONTENT_TYPE",
     "CUSTOM_ATTRIBUTES",
@@ -64,6 +69,7 @@ __all__ = [
     "LATENCY_BOUNDS_S",
     "NEVER",
     "OPAQUE_SIGNATURE",
+    "Allowance",
     "Batch",
     "BatchInput",
     "BatchStats",
@@ -79,7 +85,9 @@ __all__ = [
     "EnsemblePlan",
     "EnsembleStep",
     "Environment",
+    "Foreground",
     "HostlerError",
+    "ImageRule",
     "InferRequest",
     "InferResponse",
     "Inspection",

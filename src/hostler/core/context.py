@@ -16,21 +16,26 @@ class Context:
     `deadline`: `Clock.now()` seconds after which nobody waits for the answer.
     `priority`: 1 is the most urgent, 0 asks for the model's default.
     `queue_timeout_s`: the client's wish for its time in the queue (V2 `timeout`), 0 for none.
+    `run_timeout_s`: how long a replica may take for it, 0 for no matter; see `begin`.
     `principal`: who asks, once authenticated. `trace`: an opaque span of `telemetry`, or None.
     `call_path`: the models whose sub-call this is, outermost first; empty for a client's own call.
+    `background`: work of a job: it runs where nobody who waits for an answer wants the model.
     `cancelled`: read it anywhere; set it only through `cancel()`.
     """
 
     __slots__ = (
         "__weakref__",
         "_children",
+        "_latest",
         "_on_cancel",
+        "background",
         "call_path",
         "cancelled",
         "deadline",
         "principal",
         "priority",
         "queue_timeout_s",
+        "run_timeout_s",
         "trace",
     )
 
@@ -41,15 +46,18 @@ class Context:
         priority: int = 0,
         queue_timeout_s: float = 0.0,
         principal: str | None = None,
-        trace: object | None = None,
         call_path: tuple[str, ...] = (),
+        background: bool = False,
     ) -> None:
         self.deadline = deadline
+        self._latest = deadline
         self.priority = priority
         self.queue_timeout_s = queue_timeout_s
         self.principal = principal
-        self.trace = trace
+        self.trace: object | None = None
         self.call_path = call_path
+        self.background = background
+        self.run_timeout_s = 0.0
         self.cancelled = False
         self._on_cancel: Callable[[], None] | None = None
         self._children: WeakSet[Context] | None = None
@@ -64,6 +72,14 @@ class Context:
         if self._children is not None:
             for child in list(self._children):
                 child.cancel()
+
+    def begin(self, now: float) -> None:
+        """A replica takes it: from here on its `run_timeout_s` counts, if it has one.
+
+        So work of jobs waits as long as others go first, and is not late for that.
+        """
+        if self.run_timeout_s:
+            self.deadline = min(self._latest, now + self.run_timeout_s)
 
     def lift_deadline(self) -> None:
         """The first answer is there: how long the others take is nobody's business but the model's.
@@ -82,13 +98,27 @@ class Context:
         It inherits everything, its call path has `caller` at its end, and it is cancelled with
         this one.
         """
+        return self._heir((*self.call_path, caller))
+
+    def part(self) -> Context:
+        """The context of a part of this request, which is asked on its own.
+
+        It inherits everything, and is cancelled with this one.
+        """
+        context = self._heir(self.call_path)
+        context.queue_timeout_s = self.queue_timeout_s
+        return context
+
+    def _heir(self, call_path: tuple[str, ...]) -> Context:
         context = Context(
             deadline=self.deadline,
             priority=self.priority,
             principal=self.principal,
-            trace=self.trace,
-            call_path=(*self.call_path, caller),
+            call_path=call_path,
+            background=self.background,
         )
+        context.run_timeout_s = self.run_timeout_s
+        context.trace = self.trace
         context.cancelled = self.cancelled
         if self._children is None:
             self._children = WeakSet()

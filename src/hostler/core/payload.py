@@ -18,6 +18,7 @@ from hostler.core.tensor import Tensor, datatype_named
 
 __all__ = [
     "ACCEPT",
+    "ASKS",
     "BODY",
     "CONTENT_TYPE",
     "CUSTOM_ATTRIBUTES",
@@ -33,6 +34,8 @@ ACCEPT: Final = "accept"
 """Parameter of requests: the media type that is wanted, "" for any."""
 CUSTOM_ATTRIBUTES: Final = "custom_attributes"
 """Parameter of requests and responses: X-Amzn-SageMaker-Custom-Attributes, passed through."""
+ASKS: Final = "asks"
+"""Option of a spec: the hosted model that its code asks for every request, to be loaded with it."""
 
 _UINT8: Final = datatype_named("UINT8")
 

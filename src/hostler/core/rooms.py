@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from hostler.core.context import Context
 from hostler.core.errors import HostlerError
 from hostler.core.model import Inspection, ModelSpec
 from hostler.core.request import Batch, InferRequest, InferResponse, Sink
+from hostler.core.signature import Signature
 from hostler.core.stream import ResponseStream
 
 __all__ = [
@@ -120,4 +122,8 @@ class Invoke(Protocol):
 
         Raises: HostlerError where it is not admitted.
         """
+        ...
+
+    async def signature(self, model: str, version: int | None, context: Context) -> Signature:
+        """What it takes and gives; it is loaded if need be. Raises: HostlerError, as `infer`."""
         ...

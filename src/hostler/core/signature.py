@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hostler.core.errors import Code, HostlerError
+from hostler.core.images import ImageRule
 from hostler.core.tensor import DataType, Tensor
 
 __all__ = ["Signature", "TensorSpec"]
@@ -39,12 +40,14 @@ class Signature:
 
     `batched`: tensors have a leading batch dimension that is not in `dims`.
     `rows_max`: most rows in one request, 0 for no limit; meaningful only when batched.
+    `image`: how pictures become an input; None where nothing is said of it.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batched: bool = False
     rows_max: int = 0
+    image: ImageRule | None = None
     _by_name: Mapping[str, TensorSpec] = field(init=False, repr=False, compare=False)
     _fixed: bool = field(init=False, repr=False, compare=False)
     _unkeyed: frozenset[str] = field(init=False, repr=False, compare=False)

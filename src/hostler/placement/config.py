@@ -23,6 +23,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             extra={"unit": "s"},
         ),
     ] = 0.001
+    lanes: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Run an ONNX model once on each core from the start: most answers a second "
+            "where there is always work, as `hostler transform` has it. Else that is tried once "
+            "callers wait, and kept where it pays.",
+            extra={"unit": "flag"},
+        ),
+    ] = False
     compute_threads: Annotated[
         int,
         msgspec.Meta(

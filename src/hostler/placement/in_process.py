@@ -179,10 +179,10 @@ class LoadedOnnx:
         self._replicas: list[InProcessReplica] = []
         self._moving: asyncio.Task[None] | None = None
 
-    def start(self, graph: OnnxGraph, watcher: ReplicaWatcher) -> None:
-        """Make the replicas and announce them."""
+    def start(self, graph: OnnxGraph, watcher: ReplicaWatcher, lanes: int) -> None:
+        """Make so many replicas and announce them."""
         self._watcher = watcher
-        self._run_on(graph, self._spec.instance_count)
+        self._run_on(graph, lanes)
 
     async def close(self) -> None:
         """See `core.LoadedModel`. The session's memory goes with its last reference."""
@@ -234,15 +234,21 @@ class LoadedOnnx:
 
 
 class PreparedOnnx:
-    """An opened graph; see `core.PreparedModel`."""
+    """An opened graph; see `core.PreparedModel`. `lanes`: replicas where the package says one."""
 
     def __init__(
-        self, graph: OnnxGraph, clock: Clock, inline_s_max: float, arranger: Arranger | None
+        self,
+        graph: OnnxGraph,
+        clock: Clock,
+        inline_s_max: float,
+        arranger: Arranger | None,
+        lanes: int = 1,
     ) -> None:
         self._graph: OnnxGraph | None = graph
         self._clock = clock
         self._inline_s_max = inline_s_max
         self._arranger = arranger
+        self._lanes = lanes
 
     @property
     def inspection(self) -> Inspection:
@@ -254,7 +260,7 @@ class PreparedOnnx:
         """See `core.PreparedModel`. A graph asks no other models."""
         assert self._graph is not None
         loaded = LoadedOnnx(spec, self._clock, self._inline_s_max, self._arranger)
-        loaded.start(self._graph, watcher)
+        loaded.start(self._graph, watcher, max(spec.instance_count, self._lanes))
         self._graph = None
         return loaded
 
@@ -264,17 +270,24 @@ class PreparedOnnx:
 
 
 async def prepare_onnx(
-    spec: ModelSpec, clock: Clock, *, cores: int, inline_s_max: float
+    spec: ModelSpec, clock: Clock, *, cores: int, inline_s_max: float, lanes: bool = False
 ) -> PreparedOnnx:
-    """Open the graph off the loop; its runs may use this many cores together."""
+    """Open the graph off the loop; its runs may use this many cores together.
+
+    `lanes`: a run on each core from the start, and for good, unless the package says otherwise.
+    """
     arranger = None
     threads = max(1, cores // spec.instance_count)
     # A sequence lives on one replica, so these must not come and go.
     stays = spec.instance_count == 1 and spec.sequencing is None
-    if stays and "intra_op_thread_count" not in spec.options:
+    free = stays and "intra_op_thread_count" not in spec.options
+    if free and lanes:
+        threads = 1
+    elif free:
         arranger = Arranger(cores, small=0 < spec.file_bytes <= _SMALL_FILE_BYTES)
         threads = cores if arranger.current is Arrangement.WIDE else 1
     graph = await asyncio.to_thread(open_graph, spec, threads)
     if not graph.on_cpu:
         arranger = None  # threads are not what its runs wait for
-    return PreparedOnnx(graph, clock, inline_s_max, arranger)
+    count = cores if free and lanes and graph.on_cpu else 1
+    return PreparedOnnx(graph, clock, inline_s_max, arranger, count)

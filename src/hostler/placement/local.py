@@ -45,4 +45,5 @@ class LocalPlacement:
             self._clock,
             cores=self._config.compute_threads or usable_cores(),
             inline_s_max=self._config.inline_s_max,
+            lanes=self._config.lanes,
         )

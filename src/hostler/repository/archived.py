@@ -26,7 +26,7 @@ from hostler.repository.platforms import MODEL_FILES
 from hostler.repository.reading import ContainerPackages, Reading
 from hostler.repository.source import Source
 
-__all__ = ["DEFAULT_MODEL", "detect", "detect_bare", "read", "read_any"]
+__all__ = ["DEFAULT_MODEL", "detect", "detect_bare", "read", "read_any", "read_behind"]
 
 DEFAULT_MODEL: Final = "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"
 """Source: docker/sagemaker/serve of triton-inference-server/server."""
@@ -54,7 +54,15 @@ def read_any(reading: Reading) -> ContainerPackages:
     return _read(reading, bare=True)
 
 
-def _read(reading: Reading, *, bare: bool) -> ContainerPackages:
+def read_behind(reading: Reading) -> ContainerPackages:
+    """As `read_any`, for a model that asks the one that answers: all are called `<entry>/<model>`.
+
+    The entry of what is given is the one to be asked.
+    """
+    return _read(reading, bare=True, behind=True)
+
+
+def _read(reading: Reading, *, bare: bool, behind: bool = False) -> ContainerPackages:
     root = _root(reading.paths, bare=bare)
     if root is None:
         files = ", a file ending in " + ", ".join(single_file.SUFFIXES) if bare else ""
@@ -65,7 +73,8 @@ def _read(reading: Reading, *, bare: bool) -> ContainerPackages:
     found = _packages(reading, root, bare=bare)
     entry = _entry(reading, found)
     names = {
-        local: reading.name if local == entry else f"{reading.name}/{local}" for local in found
+        local: reading.name if local == entry and not behind else f"{reading.name}/{local}"
+        for local in found
     }
     packages: list[Package] = []
     lost: dict[str, HostlerError] = {}
@@ -84,7 +93,7 @@ def _read(reading: Reading, *, bare: bool) -> ContainerPackages:
     for step in _steps(packages):
         if step in lost:
             raise lost[step]
-    return ContainerPackages(reading.name, tuple(packages))
+    return ContainerPackages(names[entry], tuple(packages))
 
 
 # -- where they lie ------------------------------------------------------------------------

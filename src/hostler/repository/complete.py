@@ -19,6 +19,7 @@ from hostler.protocols.oip.model_config import (
     to_json,
 )
 from hostler.repository.derive import data_type_of, derive, normalise, tensor_spec
+from hostler.repository.image_rule import with_images
 from hostler.repository.package import contradiction
 from hostler.repository.platforms import PLATFORMS, stated_platform
 from hostler.repository.sequences import check_sequence_graph, filled_names
@@ -76,6 +77,8 @@ def complete(spec: ModelSpec, inspection: Inspection) -> ModelSpec:
         rows_max=0 if rows_completed else rows,
     )
     shaping, signature = shaped(model, config, signature, spec.runtime)
+    if not spec.opaque:
+        signature = with_images(model, config, spec.variables, signature, runtime=spec.runtime)
     return replace(spec, batching=batching, signature=signature, shaping=shaping)
 
 

@@ -16,7 +16,7 @@ from typing import Final
 from hostler.core import Code, HostlerError, ModelSpec
 from hostler.repository import archived
 from hostler.repository.config import Config
-from hostler.repository.formats import djl, mlflow, tensorflow
+from hostler.repository.formats import djl, hooks, mlflow, tensorflow
 from hostler.repository.formats.handlers import PYTORCH, SKLEARN, XGBOOST, Toolkit, script_of
 from hostler.repository.images import READERS, reader_of
 from hostler.repository.package import Package, readable
@@ -56,10 +56,24 @@ def _of(toolkit: Toolkit) -> _Reader:
     return _Reader(toolkit.looked_for, toolkit.detect, _single(toolkit.read))
 
 
+def _has_hooks(reading: Reading) -> bool:
+    """Whether a script of hooks surrounds what is computed here, and no model of a framework's."""
+    computed = archived.detect(reading) or archived.detect_bare(reading)
+    others = (tensorflow, XGBOOST, PYTORCH, SKLEARN)
+    return computed and not any(other.detect(reading) for other in others) and hooks.detect(reading)
+
+
+def _hooked(reading: Reading) -> ContainerPackages:
+    behind = archived.read_behind(reading)
+    spec = hooks.read(reading, behind.entry)
+    return ContainerPackages(reading.name, (Package(reading.name, (spec,)), *behind.packages))
+
+
 # In the order of detection: what is told by one name before what many archives have.
 _READERS: Final[Mapping[str, _Reader]] = {
     "mlflow": _Reader(mlflow.LOOKED_FOR, mlflow.detect, _single(mlflow.read)),
     "djl": _Reader(djl.LOOKED_FOR, djl.detect, _single(djl.read)),
+    "hooks": _Reader("", _has_hooks, _hooked),
     "triton": _Reader(
         f"config.pbtxt, or a version folder with {', '.join(MODEL_FILES)}",
         archived.detect,
@@ -75,6 +89,10 @@ _READERS: Final[Mapping[str, _Reader]] = {
     ),
     "hostler": _Reader("*.onnx or *.pt2 at the top", archived.detect_bare, archived.read_any),
 }
+
+_MAY_HAVE_HOOKS: Final = frozenset({"triton", "pytorch", "sklearn", "hostler"})
+"""Readers of images that give way to `hooks`: for them such an archive would have no model, or a
+script that nobody runs."""
 
 
 def check_image(image: str, config: Config) -> str:
@@ -127,6 +145,8 @@ def read_container(
         raise HostlerError(error.code, readable(f"model '{name}': {error.message}")) from None
     reading = Reading(name, folder, tree, token, container, instances, config)
     reader = reader_of(container.image, config.images)
+    if reader in _MAY_HAVE_HOOKS and _has_hooks(reading):
+        reader = "hooks"
     if reader:
         return _READERS[reader].read(reading)
     for found in _READERS.values():

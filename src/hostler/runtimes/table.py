@@ -32,6 +32,8 @@ RUNTIMES: Final[dict[str, Runtime]] = {
         Runtime("python", in_process=False, stacked=False, pure=False),
         # SageMaker's framework containers: bytes through functions that a package brings.
         Runtime("handler", in_process=False, stacked=False, pure=False),
+        # Hooks of a package around a model beside it, which is asked in between.
+        Runtime("hooks", in_process=False, stacked=False, pure=False),
         # Packages with engines of their own: bytes through DJL's, MLflow's, TF Serving's protocol.
         Runtime("djl", in_process=False, stacked=False, pure=False),
         Runtime("mlflow", in_process=False, stacked=False, pure=False),

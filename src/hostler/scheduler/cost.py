@@ -99,6 +99,10 @@ class CostModel:
                     target = following
         return self._rows_of(target)
 
+    def known(self, rows: int) -> bool:
+        """Whether batches of this size were run often enough to be believed."""
+        return self._sizes[min(rows.bit_length() - 1, self._top)].count >= SAMPLES_MIN
+
     def expected_s(self, rows: int) -> float:
         """Seconds that a run of `rows` will likely take; infinite when nothing like it is known."""
         index = min(rows.bit_length() - 1, self._top)

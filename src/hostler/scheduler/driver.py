@@ -15,6 +15,7 @@ from hostler.core import (
     NEVER,
     Clock,
     Code,
+    Foreground,
     HostlerError,
     InferRequest,
     InferResponse,
@@ -40,12 +41,16 @@ _EXPIRED: Final = "Request timeout expired"
 
 _WARN_EVERY_S: Final = 10.0
 
+_CORES_UNKNOWN: Final = 1 << 20
+"""Jobs run as many batches as they like."""
+
 
 class Scheduler:
     """The queue and the replicas of one loaded model version; a `core.ReplicaWatcher`.
 
     Create it and call it on the loop thread. `retry_singly`: the runtime is pure, so that a joined
-    run that failed may be repeated request by request.
+    run that failed may be repeated request by request. `foreground`: of all schedulers of this
+    process.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Scheduler:
         config: Config,
         *,
         retry_singly: bool = False,
+        foreground: Foreground | None = None,
     ) -> None:
         signature = spec.signature
         self.label = spec.label
@@ -65,10 +71,11 @@ class Scheduler:
         self.closed: HostlerError | None = None
         self.cost = CostModel(spec.batching.rows_max, flat_ratio=config.flat_ratio)
         self._clock = clock
+        self._foreground = foreground or Foreground(_CORES_UNKNOWN)
         self.queue: RequestQueue[Pending] | Sequences[Pending]
         self._sequencer: Sequencer | None = None
         if spec.sequencing is None:
-            self.queue = RequestQueue(spec.batching, self.cost, config.queue_requests_max)
+            self.queue = RequestQueue(spec.batching, self.cost, config)
         else:
             self.queue = Sequences(
                 spec.name, spec.sequencing, spec.batching, self.cost, config.queue_requests_max
@@ -122,14 +129,16 @@ class Scheduler:
         try:
             self.queue.put(item)
         except HostlerError:
-            self.stats.rejected += 1
+            self.stats.rejected += not request.context.background  # a job holds it back
             raise
         if self._sequencer is not None:
             self.stats.sequences = self._sequencer.sequences.live
+        if not request.context.background:
+            self._foreground.last = item.enqueued
         self._open += 1
         self._open_most = max(self._open_most, self._open)
         self.stats.queue_depth += 1
-        if self._in_order is not None:
+        if self._in_order is not None and not request.context.background:
             self._in_order.append(item)
         request.context.on_cancel(item.abandon)
         if item.queue_deadline < self._timer_at:
@@ -144,6 +153,11 @@ class Scheduler:
     def pending(self) -> int:
         """Requests admitted and not yet answered."""
         return self._open
+
+    @property
+    def background_rows(self) -> int:
+        """Rows that a request of a job had best have: more would delay others too long."""
+        return self.queue.background_rows(self.cost.rows_max)
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until nothing is pending; False when the time ran out."""
@@ -216,7 +230,7 @@ class Scheduler:
                 break
             now = self._clock.now()
             replica = self._idle.popleft()
-            take = self.queue.take(now, replica)
+            take = self.queue.take(now, replica, self._foreground.leaves_room(now))
             if take.items:
                 self._start(replica, take, now)
                 continue
@@ -229,6 +243,8 @@ class Scheduler:
         stats, items = self.stats, take.items
         if self._shaper is not None:
             items = self._joinable(self._shaper, items)
+        if items[0].request.context.run_timeout_s:
+            self._begin(items, now)
         stats.queue_depth -= len(items)
         if self._sequencer is None:
             run = Run(self, replica, items, now, stackable=self.stackable)
@@ -242,10 +258,20 @@ class Scheduler:
         batch.outstanding, self._open_most = self._open_most, self._open
         stats.queue_s += sum([now - item.enqueued for item in items])
         self._running[replica] = run
+        if items[0].request.context.background:
+            self._foreground.running.add(run)
         if self._shaper is None:
             replica.run(batch, run)
         else:
             self._shaper.run(replica, batch, run)
+
+    def _begin(self, items: list[Pending], now: float) -> None:
+        """Requests of jobs: their time begins to run."""
+        for item in items:
+            item.request.context.begin(now)
+        deadline = min(item.request.context.deadline for item in items)
+        if deadline < self._timer_at:
+            self._arm(deadline)
 
     def _joinable(self, shaper: Shaper, items: list[Pending]) -> list[Pending]:
         """Those that may be padded together; the others are queued again, to run alone."""
@@ -317,6 +343,7 @@ class Scheduler:
         now = self._clock.now()
         replica = run.replica
         self._running.pop(replica, None)
+        self._foreground.running.discard(run)
         batch = run.batch
         if run.spent[1]:  # a run that failed before it computed teaches nothing
             if not run.freed:
@@ -342,7 +369,7 @@ class Scheduler:
         item.settled = True
         item.outcome = outcome
         item.gone = True
-        if self._in_order is None:
+        if self._in_order is None or item.request.context.background:
             self._answer(item)
             return
         ordered = self._in_order
@@ -428,7 +455,7 @@ class Scheduler:
         overdue = [i for i in running if not i.settled and i.request.context.deadline <= now]
         self.stats.expired += len(expired) + len(overdue)
         for item in [*expired, *overdue]:
-            waited_s = now - item.enqueued
+            waited_s = item.request.context.run_timeout_s or now - item.enqueued
             message = f"{_EXPIRED}: model '{self.label}' did not answer within {waited_s:.3f} s"
             self.settle(item, HostlerError(Code.DEADLINE_EXCEEDED, message))
         self._pump_soon()

@@ -159,6 +159,7 @@ class Run:
     """
 
     __slots__ = (
+        "__weakref__",
         "batch",
         "ended",
         "freed",

@@ -197,6 +197,13 @@ class Sequences(Generic[Item]):
         )
         return overdue
 
+    def background_rows(self, rows: int) -> int:
+        """As of `RequestQueue`: requests of sequences have one row, and jobs no turn of their own.
+
+        A sequence is a conversation: whoever takes part is asked in the order of arrival.
+        """
+        return 1
+
     def fallen(self) -> list[tuple[Item, HostlerError]]:
         """Queued requests that cannot run any more, each with the reason; tells of each once."""
         fallen, self._fallen = self._fallen, []
@@ -248,8 +255,11 @@ class Sequences(Generic[Item]):
                 del self._by_id[sequence.id]
         self._fill()
 
-    def take(self, now: float, replica: object) -> Take[Item]:
-        """Form the next batch for this replica, of one request a sequence."""
+    def take(self, now: float, replica: object, room: bool = True) -> Take[Item]:
+        """Form the next batch for this replica, of one request a sequence.
+
+        `room` is of no account: a sequence goes on, whoever asks it.
+        """
         slots = self._slots.get(replica)
         if slots is None or not slots.ready:
             return Take([])

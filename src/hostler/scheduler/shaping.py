@@ -216,7 +216,10 @@ class Shaper:
         whole = InferRequest(
             inputs,
             outputs=None if names is None else [RequestedOutput(name) for name in names],
-            context=Context(deadline=max(request.context.deadline for request in requests)),
+            context=Context(
+                deadline=max(request.context.deadline for request in requests),
+                background=requests[0].context.background,
+            ),
         )
         whole.rows = sum(request.rows for request in requests)
         return whole

@@ -115,6 +115,11 @@ class CachedScheduler:
         """See `live.Scheduler`."""
         return self._scheduler.pending
 
+    @property
+    def background_rows(self) -> int:
+        """See `live.Scheduler`."""
+        return self._scheduler.background_rows
+
     def submit(self, request: InferRequest) -> asyncio.Future[InferResponse]:
         """See `live.Scheduler`; a known answer takes no place in the queue."""
         stats, start = self._stats, self._now()

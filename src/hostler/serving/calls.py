@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from hostler.core import Context, InferRequest, InferResponse, ResponseStream
+from hostler.core import Context, InferRequest, InferResponse, ResponseStream, Signature
 from hostler.serving.live import LiveModel
 from hostler.serving.waits import Waits, refuse_recursion
 
@@ -44,10 +44,11 @@ class Calls:
         wait = self._waits.begin(context.call_path, model)
         try:
             live = await self._acquire(model, version, context)
+            release = _releasing(live, context)
             try:
                 return await live.infer(request)
             finally:
-                live.release()
+                release()
         finally:
             if wait is not None:
                 self._waits.end(wait)
@@ -60,18 +61,37 @@ class Calls:
         model = self._resolve(model, context.call_path)
         refuse_recursion(context.call_path, model)
         wait = self._waits.begin(context.call_path, model)
-        live: LiveModel | None = None
+        release: Callable[[], None] | None = None
         try:
             live = await self._acquire(model, version, context)
+            release = _releasing(live, context)
             stream = live.stream(request)
         except BaseException:
-            self._over(live, wait)
+            self._over(release, wait)
             raise
-        stream.on_done(lambda: self._over(live, wait))
+        stream.on_done(lambda: self._over(release, wait))
         return stream
 
-    def _over(self, live: LiveModel | None, wait: tuple[str, str] | None) -> None:
-        if live is not None:
+    async def signature(self, model: str, version: int | None, context: Context) -> Signature:
+        """See `core.Invoke`. Raises: INVALID_ARGUMENT for a model that asks itself."""
+        model = self._resolve(model, context.call_path)
+        refuse_recursion(context.call_path, model)
+        live = await self._acquire(model, version, context)
+        try:
+            return live.signature
+        finally:
             live.release()
+
+    def _over(self, release: Callable[[], None] | None, wait: tuple[str, str] | None) -> None:
+        if release is not None:
+            release()
         if wait is not None:
             self._waits.end(wait)
+
+
+def _releasing(live: LiveModel, context: Context) -> Callable[[], None]:
+    """What gives the pin back that has just been taken."""
+    if not context.background:
+        return live.release
+    live.lend()
+    return live.take_back

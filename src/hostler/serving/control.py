@@ -264,9 +264,9 @@ class Control:
             for version in model.versions.values():
                 version.idle_ttl_s = idle_ttl_s
 
-    async def warm(self, version: ModelVersion) -> None:
+    async def warm(self, version: ModelVersion, *, for_job: bool) -> None:
         """Have it in memory. Raises: what its load fails with."""
-        await self._load(version, "warm")
+        await self._load(version, "warm", for_job=for_job)
 
     async def remove(self, model: Model) -> None:
         """Take a model out of service and forget it, once its requests are finished."""
@@ -313,9 +313,9 @@ class Control:
         elif changed and (anew or self._driver.may_retry(version)):
             await self._driver.reload(version, spec, reason)
 
-    async def _load(self, version: ModelVersion, reason: str) -> None:
+    async def _load(self, version: ModelVersion, reason: str, *, for_job: bool = False) -> None:
         """Load, and raise what went wrong."""
-        load = self._driver.load(version, reason)
+        load = self._driver.load(version, reason, for_job=for_job)
         await asyncio.wait([load])
         error = self._driver.given_up(version) if load.cancelled() else load.result()
         if error is not None:

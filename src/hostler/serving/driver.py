@@ -62,11 +62,13 @@ class Driver:
         """
         live = version.live
         if live is not None:
+            if context.background:
+                self.memory.check_job(live, context)
             live.pin()
             return live
         now = self._clock.now()
         self._refuse(version, context, now)
-        self.load(version, "demand")
+        self.load(version, "demand", for_job=context.background)
         self._waiting += 1
         try:
             wait_s = context.deadline - now
@@ -102,15 +104,22 @@ class Driver:
 
     # -- loads -----------------------------------------------------------------------------
 
-    def load(self, version: ModelVersion, reason: str) -> asyncio.Task[HostlerError | None]:
+    def load(
+        self, version: ModelVersion, reason: str, *, for_job: bool = False
+    ) -> asyncio.Task[HostlerError | None]:
         """The one load in flight of this version, begun if there is none.
 
         Gives the error it failed with, or None; nothing is done when the version is in memory.
+        `for_job`: a job asks for it, and no client; where all do, it waits for clients' loads.
         """
+        before = version.for_job
+        version.for_job = for_job and (version.loading is None or before)
         if version.loading is None:
             version.on_demand = reason == "demand" and version.error is None
             version.loading = self.memory.spawn(self._load(version, reason), _LOAD)
             version.loading.add_done_callback(lambda task: self._never_ran(version, task))
+        elif before and not for_job:
+            self.memory.changes.notify()  # it does not wait as a job's any more
         return version.loading
 
     def _never_ran(self, version: ModelVersion, task: asyncio.Task[HostlerError | None]) -> None:
@@ -211,6 +220,7 @@ class Driver:
         Raises: HostlerError, and the old one goes on. The old one's requests finish afterwards.
         """
         version.take(Event.RELOAD)
+        version.for_job = False
         work = self.memory.spawn(self._reload(version, spec, reason), _LOAD)
         work.add_done_callback(lambda task: self._keep_old(version, task))
         await asyncio.wait([work])

@@ -7,6 +7,7 @@ requests are admitted and counted.
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from hostler.core import (
     Clock,
@@ -23,6 +24,9 @@ from hostler.serving.ensemble_layout import Layout
 from hostler.serving.ensemble_run import EnsembleRun, again
 
 __all__ = ["EnsembleScheduler"]
+
+_BACKGROUND_ROWS: Final = 16
+"""Enough that the steps' own costs a request do not count, and few enough for slow models."""
 
 
 class EnsembleScheduler:
@@ -41,6 +45,7 @@ class EnsembleScheduler:
         self.clock = clock
         self._requests_max = requests_max
         self._runs: set[EnsembleRun] = set()
+        self._background = 0
         self._refusal: HostlerError | None = None
         self._closed = False
         self._drained = asyncio.Event()
@@ -49,6 +54,11 @@ class EnsembleScheduler:
     def pending(self) -> int:
         """See `live.Scheduler`."""
         return len(self._runs)
+
+    @property
+    def background_rows(self) -> int:
+        """See `live.Scheduler`. What its steps take together is not known."""
+        return _BACKGROUND_ROWS
 
     def submit(self, request: InferRequest) -> asyncio.Future[InferResponse]:
         """See `live.Scheduler`."""
@@ -64,23 +74,29 @@ class EnsembleScheduler:
 
     def _begin(self, run: EnsembleRun) -> None:
         refusal = self._refusal
-        if refusal is None and len(self._runs) >= self._requests_max:
+        background = run.request.context.background
+        # Those of jobs and the others are counted apart, so that neither is refused for the other.
+        working = self._background if background else len(self._runs) - self._background
+        if refusal is None and working >= self._requests_max:
             refusal = HostlerError(
                 Code.QUEUE_FULL,
                 f"Exceeds maximum queue size: ensemble '{self.layout.spec.label}' works on "
-                f"{len(self._runs)} requests, the limit of serving.ensemble_requests_max; send "
+                f"{working} requests, the limit of serving.ensemble_requests_max; send "
                 "fewer at a time or try again later",
                 retry_after_s=1.0,
             )
         if refusal is not None:
-            self.stats.rejected += 1
+            self.stats.rejected += not background  # a job holds it back
             raise again(refusal, refusal.message)
         self._runs.add(run)
+        self._background += background
         run.begin()
 
     def ended(self, run: EnsembleRun, outcome: HostlerError | None, seconds: float) -> None:
         """Count a request that is over."""
-        self._runs.discard(run)
+        if run in self._runs:
+            self._runs.discard(run)
+            self._background -= run.request.context.background
         if not self._runs:
             self._drained.set()
         stats = self.stats

@@ -365,7 +365,7 @@ def _completed(
         output if output.labels else replace(output, labels=labels.get(output.name, ()))
         for output in own.outputs
     )
-    signature = Signature(own.inputs, outputs, batched=own.batched, rows_max=own.rows_max)
+    signature = replace(own, outputs=outputs)
     decoupled = regions.last != 0
     config = dict(spec.config)
     if decoupled or "model_transaction_policy" in config:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence, Set
 from typing import Any
 
-from hostler.core import Code, Context, HostlerError
+from hostler.core import ASKS, Code, Context, HostlerError
 from hostler.repository import Package
 from hostler.serving.control import Control
 from hostler.serving.driver import Driver
@@ -116,12 +116,16 @@ class Hosting:
         found = [self._models[name] for name in names if name in self._models]
         await asyncio.gather(*(self._control.remove(model) for model in found))
 
-    async def warm(self, name: str) -> None:
+    async def warm(self, name: str, *, for_job: bool) -> None:
         """See `Serving.warm`."""
         model = self._models.get(name)
         if model is None or not is_hosted(name):
             raise HostlerError(Code.NOT_FOUND, f"no model is hosted as '{name}'")
-        await self._control.warm(model.find(None))
+        version = model.find(None)
+        asked = self._models.get(version.spec.options.get(ASKS, ""))
+        if asked is not None and asked.group == model.group:
+            await self._control.warm(asked.find(None), for_job=for_job)
+        await self._control.warm(version, for_job=for_job)
 
     # -- requests --------------------------------------------------------------------------
 
@@ -133,6 +137,8 @@ class Hosting:
         """
         live = self.live.get((name, None))
         if live is not None:
+            if context.background:
+                self._driver.memory.check_job(live, context)
             live.pin()
             return live
         if self.stopping and not (ongoing or context.call_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -28,6 +29,11 @@ class Scheduler(ReplicaWatcher, Protocol):
     @property
     def pending(self) -> int:
         """Requests admitted and not yet answered."""
+        ...
+
+    @property
+    def background_rows(self) -> int:
+        """Rows that a request of a job had best have: more would delay others too long."""
         ...
 
     def submit(self, request: InferRequest) -> asyncio.Future[InferResponse]:
@@ -93,16 +99,20 @@ class LiveModel:
 
     Nobody closes or evicts it while it is pinned, except when a drain's time has run out.
     `pins`: holders now. `last_used`: `Clock.now()` of the last release (of the load before the
-    first). `error`: why it cannot answer for now, else None. `stats`: outlives this object.
+    first). `lent`: those of `pins` that are jobs'. `error`: why it cannot answer for now, else
+    None. `stats`: outlives this object.
     """
 
     __slots__ = (
+        "_asked",
         "_changes",
         "_check_inputs",
+        "_lent_until",
         "_now",
         "_submit",
         "error",
         "last_used",
+        "lent",
         "loaded",
         "name",
         "pins",
@@ -131,7 +141,10 @@ class LiveModel:
         self.loaded: LoadedModel | None = None
         self.error: HostlerError | None = None
         self.pins = 0
+        self.lent = 0
         self.last_used = clock.now()
+        self._asked = self.last_used
+        self._lent_until = -math.inf
         self._changes = changes
         self._check_inputs = spec.signature.check_inputs
         self._now = clock.now
@@ -147,6 +160,22 @@ class LiveModel:
         self.last_used = self._now()
         if not pins and self._changes.listeners:
             self._changes.notify()
+
+    def lend(self) -> None:
+        """The pin that was just taken is a job's, which gives it back with `take_back`."""
+        self.lent += 1
+
+    def take_back(self) -> None:
+        """As `release`, of a pin that is `lent`."""
+        self._asked = self.last_asked
+        self.lent -= 1
+        self.release()
+        self._lent_until = self.last_used
+
+    @property
+    def last_asked(self) -> float:
+        """As `last_used`, jobs left out."""
+        return self._asked if self.last_used == self._lent_until else self.last_used
 
     def infer(self, request: InferRequest) -> asyncio.Future[InferResponse]:
         """Check a request against the signature and queue it; the caller holds a pin meanwhile.
@@ -169,6 +198,11 @@ class LiveModel:
         if request.outputs:
             self.signature.check_outputs([output.name for output in request.outputs], self.name)
         return self.scheduler.stream(request)
+
+    @property
+    def background_rows(self) -> int:
+        """Rows that a request of a job had best have: more would delay others too long."""
+        return self.scheduler.background_rows
 
     @property
     def busy(self) -> int:

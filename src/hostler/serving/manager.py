@@ -133,6 +133,8 @@ class Serving:
         """
         live = self._live.get((name, version))
         if live is not None:
+            if context.background:
+                self._driver.memory.check_job(live, context)
             live.pin()
             return live
         if self._stopping and not context.call_path:  # what is in flight may ask on
@@ -344,9 +346,12 @@ class Serving:
                     if not place:
                         raise
 
-    async def warm(self, name: str) -> None:
-        """Have a hosted model in memory now. Raises: NOT_FOUND; what its load fails with."""
-        await self._hosting.warm(name)
+    async def warm(self, name: str, *, for_job: bool = False) -> None:
+        """Have a hosted model in memory now. Raises: NOT_FOUND; what its load fails with.
+
+        `for_job`: what clients have had lately does not go for it.
+        """
+        await self._hosting.warm(name, for_job=for_job)
 
     def hosted_ready(self, name: str) -> bool:
         """Whether a request to a hosted model would be served, perhaps after a load on demand."""

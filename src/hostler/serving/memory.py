@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hostler.core import Code, HostlerError, ModelSpec
 from hostler.serving.config import Config
@@ -16,6 +17,9 @@ __all__ = [
     "estimate_bytes",
     "evictable",
     "floor_bytes",
+    "for_jobs",
+    "is_room_short",
+    "movable_bytes",
     "plan",
     "shortage",
     "unmovable_bytes",
@@ -32,6 +36,7 @@ class Resident:
 
     `last_used`: `Clock.now()` seconds. `busy`: pins and requests. `pinned`: by configuration, for
     ever. `kept`: not to be evicted now, whatever its use (being replaced, or leaving already).
+    `lent`: all who hold it are jobs. `unasked_s`: seconds since a client had it, or since its load.
     """
 
     key: Hashable
@@ -42,6 +47,8 @@ class Resident:
     busy: int = 0
     pinned: bool = False
     kept: bool = False
+    lent: bool = False
+    unasked_s: float = math.inf
 
 
 class Ledger:
@@ -141,6 +148,17 @@ def plan(residents: Iterable[Resident], excess_bytes: int) -> list[Resident] | N
     return None
 
 
+def for_jobs(residents: Iterable[Resident], unasked_s: float) -> list[Resident]:
+    """These as a claim of a job sees them: what clients have had lately is kept."""
+    return [r if r.unasked_s >= unasked_s else replace(r, kept=True) for r in residents]
+
+
+def movable_bytes(residents: Iterable[Resident]) -> int:
+    """What is idle, and what would be if jobs took no new pins."""
+    movable = (r for r in residents if not (r.pinned or r.kept) and (r.lent or not r.busy))
+    return sum(r.footprint_bytes for r in movable)
+
+
 def unmovable_bytes(residents: Iterable[Resident], call_path: tuple[str, ...]) -> int:
     """What stays in memory however long a sub-call waits: pinned models, and its own callers."""
     return sum(r.footprint_bytes for r in residents if r.pinned or r.name in call_path)
@@ -181,6 +199,11 @@ def shortage(
         },
         retry_after_s=1.0,
     )
+
+
+def is_room_short(error: HostlerError) -> bool:
+    """Whether it is a `shortage` that passes when models are idle that are busy now."""
+    return error.code is Code.RESOURCE_EXHAUSTED and bool(error.details.get("busy_models"))
 
 
 def _size(count: int) -> str:

@@ -63,7 +63,8 @@ class ModelVersion:
     before which no request may try again. `known`: fingerprint and measured bytes of the last load.
     `completed`: the spec of the last load, joined with what the model said of itself.
     `loading`: the one load in flight; `closing`: the one eviction in flight; `waiters`: requests
-    that wait for a load. `idle_ttl_s`: of its own, 0 for `Config.idle_ttl_s`.
+    that wait for a load. `for_job`: the load in flight is one that jobs alone have asked for.
+    `load_s`: what its last load took. `idle_ttl_s`: of its own, 0 for `Config.idle_ttl_s`.
     """
 
     __slots__ = (
@@ -72,10 +73,12 @@ class ModelVersion:
         "closing",
         "completed",
         "error",
+        "for_job",
         "idle_ttl_s",
         "key",
         "known",
         "live",
+        "load_s",
         "loading",
         "on_demand",
         "reason",
@@ -102,6 +105,8 @@ class ModelVersion:
         self.loading: asyncio.Task[HostlerError | None] | None = None
         self.closing: asyncio.Task[None] | None = None
         self.on_demand = False
+        self.for_job = False
+        self.load_s = 0.0
         self.idle_ttl_s = 0.0
         self.waiters: dict[asyncio.Future[LiveModel], None] = {}
         self.stats = Stats()

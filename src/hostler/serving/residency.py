@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Set
 from typing import Any, Final, TypeVar
 
-from hostler.core import Clock, Code, HostlerError, ModelSpec, Report
+from hostler.core import Clock, Code, Context, HostlerError, ModelSpec, Report
 from hostler.serving.config import Config
 from hostler.serving.host import Host
 from hostler.serving.lifecycle import Event, State
@@ -39,6 +39,17 @@ log = logging.getLogger("hostler.serving")
 # A measured size is noisy by some MiB in process. So much above the budget, in all, is let pass
 # until something is idle; refusing a request for it would be the greater harm.
 _OVERSHOOT_SHARE: Final = 1 / 16
+
+# CHOICE: what a client has had in so many seconds does not go for a job, nor in twice the time that
+# the job's model takes to load: clients would wait for that load, or for their own, again and
+# again.
+_ASKED_S: Final = 10.0
+_ASKED_LOADS: Final = 2.0
+
+
+def _yields_s(version: ModelVersion) -> float:
+    """See `Room.take`."""
+    return max(_ASKED_S, _ASKED_LOADS * version.load_s) if version.for_job else 0.0
 
 
 def gone(version: ModelVersion, what: str) -> HostlerError:
@@ -142,11 +153,12 @@ class Residency:
         for _ in range(2):
             key = (spec.name, spec.version, next(self._serial))
             reserved = self.needed_bytes(version, spec)
-            await self.room.take(key, spec.label, reserved)
+            await self.room.take(key, spec.label, reserved, lambda: _yields_s(version))
             try:
                 measured = await self._load(version, spec, reason)
                 footprint = self._settle(version, key, measured)
                 if footprint <= reserved or self.room.relieve("room") or self._tolerable():
+                    version.load_s = measured.load_s
                     self._say_loaded(measured, footprint, reason)
                     return key, measured.live
                 await self._give_up(measured.live)
@@ -259,6 +271,25 @@ class Residency:
             busy=live.busy,
             pinned=live.name in self._pinned or live.spec.label in self._pinned,
             kept=place.leaving or version.live is not live or version.state is not State.READY,
+            lent=0 < live.lent == live.pins,
+            unasked_s=self._clock.now() - live.last_asked,
+        )
+
+    def check_job(self, live: LiveModel, context: Context) -> None:
+        """Raise where a job is to leave a model alone, as a client waits for memory.
+
+        Sub-calls of what has begun go on. Raises: RESOURCE_EXHAUSTED, which `is_room_short`.
+        """
+        of_clients = live.pins > live.lent or live.name in self._pinned
+        if context.call_path or of_clients or not self.room.clears():
+            return
+        raise HostlerError(
+            Code.RESOURCE_EXHAUSTED,
+            f"no memory for the job's requests to model '{live.spec.label}' now: requests of "
+            "clients go first, and one waits for a model that does not fit beside it; try again "
+            "later, or raise serving.memory_budget_bytes (--memory-budget)",
+            details={"busy_models": 1},
+            retry_after_s=1.0,
         )
 
     def evict(self, victims: list[Resident], needed_bytes: int, reason: str) -> None:

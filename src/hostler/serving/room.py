@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final, Protocol
 
 from hostler.core import HostlerError
 from hostler.serving.live import Changes
-from hostler.serving.memory import Ledger, Resident, plan, shortage
+from hostler.serving.memory import Ledger, Resident, for_jobs, movable_bytes, plan, shortage
 
 __all__ = ["Residents", "Room"]
 
@@ -20,6 +20,10 @@ _LOOK_AHEAD: Final = 8
 # can gather for it, but no longer than this: those in its way may be busy for hours.
 _PASSED_MAX: Final = 8
 _HOLD_BACK_S: Final = 2.0
+
+# So long jobs stay away from memory that a client has waited for in vain: it was told to come back
+# in a second, and would else find new requests of jobs there each time.
+_OWED_S: Final = 5.0
 
 
 class Residents(Protocol):
@@ -34,13 +38,35 @@ class Residents(Protocol):
         ...
 
 
-class _Claim:
-    __slots__ = ("held", "key", "label", "needed_bytes", "passed", "placed", "until")
+def _of_client() -> float:
+    return 0.0
 
-    def __init__(self, key: Hashable, label: str, needed_bytes: int) -> None:
+
+class _Claim:
+    """`yields_s`: see `Room.take`. `as_job`: its time began to run while it was a job's."""
+
+    __slots__ = (
+        "as_job",
+        "held",
+        "key",
+        "label",
+        "needed_bytes",
+        "passed",
+        "placed",
+        "timer",
+        "until",
+        "yields_s",
+    )
+
+    def __init__(
+        self, key: Hashable, label: str, needed_bytes: int, yields_s: Callable[[], float]
+    ) -> None:
         self.key = key
         self.label = label
         self.needed_bytes = needed_bytes
+        self.yields_s = yields_s
+        self.as_job = bool(yields_s())
+        self.timer: asyncio.TimerHandle | None = None
         self.placed = False
         self.passed = 0
         self.until: float | None = None
@@ -52,6 +78,9 @@ class Room:
 
     A claim is *placed* when the budget can take it once some evictions are through, which start
     then, and *held* when they are; so evictions come before the load that needs them allocates.
+
+    Claims of clients go first. As long as one waits that has a place once jobs are out of the way,
+    `clears` says so, and those who ask for jobs take no new pins.
     """
 
     def __init__(
@@ -63,6 +92,7 @@ class Room:
         self._wait_s = wait_s
         self._waiting: list[_Claim] = []
         self._placed: list[_Claim] = []
+        self._owed: dict[str, tuple[float, int]] = {}
         self._listening = False
 
     def fits(self, needed_bytes: int) -> bool:
@@ -70,26 +100,51 @@ class Room:
         ledger = self._ledger
         return not self._waiting and ledger.committed_bytes + needed_bytes <= ledger.budget_bytes
 
-    async def take(self, key: Hashable, label: str, needed_bytes: int) -> None:
+    def clears(self) -> bool:
+        """Whether a client waits for memory, or just has, that jobs could let it have."""
+        if not (self._waiting or self._owed):
+            return False
+        now = asyncio.get_running_loop().time()
+        self._owed = {label: owed for label, owed in self._owed.items() if owed[0] > now}
+        needed = [size for _, size in self._owed.values()]
+        needed += [claim.needed_bytes for claim in self._waiting if not claim.yields_s()]
+        if not needed:
+            return False
+        left = self._ledger.committed_bytes - movable_bytes(self._residents.residents())
+        return left + min(needed) <= self._ledger.budget_bytes
+
+    async def take(
+        self,
+        key: Hashable,
+        label: str,
+        needed_bytes: int,
+        yields_s: Callable[[], float] = _of_client,
+    ) -> None:
         """Wait until `key` holds this much; the caller gives it back with `Ledger.free`.
 
-        Waits at most `wait_s` for busy models to become idle. Raises: RESOURCE_EXHAUSTED.
+        Waits at most `wait_s` for busy models to become idle. `yields_s`: asked again and again;
+        not 0 for as long as only jobs want it: models that clients have had in the last so many
+        seconds do not go for it then. Raises: RESOURCE_EXHAUSTED.
         """
         if needed_bytes > self._ledger.budget_bytes:
             raise shortage(label, needed_bytes, self._ledger, self._residents.residents())
-        claim = _Claim(key, label, needed_bytes)
+        claim = _Claim(key, label, needed_bytes, yields_s)
         self._waiting.append(claim)
         self.pump()
         if claim.held.done():
             return
-        timer = asyncio.get_running_loop().call_later(self._wait_s, self._expire, claim)
+        self._time(claim)
         try:
             await claim.held
         except BaseException:
             self._drop(claim)
             raise
         finally:
-            timer.cancel()
+            if claim.timer is not None:
+                claim.timer.cancel()
+
+    def _time(self, claim: _Claim) -> None:
+        claim.timer = asyncio.get_running_loop().call_later(self._wait_s, self._expire, claim)
 
     def relieve(self, reason: str) -> bool:
         """Evict idle models until the budget is kept; False where that cannot be."""
@@ -103,16 +158,10 @@ class Room:
         return True
 
     def pump(self) -> None:
-        """Place and hold what can be, in order."""
-        before: list[_Claim] = []
-        for claim in self._waiting[:_LOOK_AHEAD]:
-            if self._place(claim):
-                for passed in before:
-                    passed.passed += 1
-            elif self._holds_back(claim):
-                break
-            else:
-                before.append(claim)
+        """Place and hold what can be, in order; those of jobs when none of a client waits."""
+        self._place_some([claim for claim in self._waiting if not claim.yields_s()])
+        if all(claim.yields_s() for claim in self._waiting) and not self.clears():
+            self._place_some(self._waiting)
         for claim in tuple(self._placed):
             if not claim.held.done() and self._ledger.may_hold(claim.key):
                 self._ledger.hold(claim.key)
@@ -120,15 +169,27 @@ class Room:
                 claim.held.set_result(None)
         self._listen()
 
+    def _place_some(self, claims: Sequence[_Claim]) -> None:
+        before: list[_Claim] = []
+        for claim in claims[:_LOOK_AHEAD]:
+            if self._place(claim):
+                for passed in before:
+                    passed.passed += 1
+            elif self._holds_back(claim):
+                break
+            else:
+                before.append(claim)
+
     def _place(self, claim: _Claim) -> bool:
         ledger = self._ledger
         excess = ledger.committed_bytes + claim.needed_bytes - ledger.budget_bytes
-        victims = plan(self._residents.residents(), excess) if excess > 0 else []
+        victims = plan(self._seen_by(claim), excess) if excess > 0 else []
         if victims is None or claim.held.done():  # done: its load gave up, and takes it away soon
             return False
         self._waiting.remove(claim)
         self._placed.append(claim)
         claim.placed = True
+        self._owed.pop(claim.label, None)
         ledger.claim(claim.key, claim.needed_bytes)
         if victims:
             self._residents.evict(victims, claim.needed_bytes, "room")
@@ -145,13 +206,27 @@ class Room:
         return now < claim.until
 
     def _expire(self, claim: _Claim) -> None:
-        if not claim.placed and not claim.held.done():
-            claim.held.set_exception(self._no_room(claim))
-            self._waiting.remove(claim)
+        if claim.placed or claim.held.done():
+            return
+        of_client = not claim.yields_s()
+        if of_client and claim.as_job:  # a client has joined since
+            claim.as_job = False
+            self._time(claim)
+            return
+        if of_client:
+            end = asyncio.get_running_loop().time() + _OWED_S
+            self._owed[claim.label] = (end, claim.needed_bytes)
+        claim.held.set_exception(self._no_room(claim))
+        self._waiting.remove(claim)
 
     def _no_room(self, claim: _Claim) -> HostlerError:
-        residents = self._residents.residents()
+        residents = self._seen_by(claim)
         return shortage(claim.label, claim.needed_bytes, self._ledger, residents)
+
+    def _seen_by(self, claim: _Claim) -> list[Resident]:
+        residents = self._residents.residents()
+        yields_s = claim.yields_s()
+        return for_jobs(residents, yields_s) if yields_s else residents
 
     def _drop(self, claim: _Claim) -> None:
         """The load has given up, perhaps just as it was given its place."""

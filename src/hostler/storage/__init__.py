@@ -6,7 +6,7 @@ Nothing of it is loaded before it is used: not obstore, not SQLAlchemy.
 from hostler.storage.config import Config
 from hostler.storage.json_lines import JsonLines
 from hostler.storage.objects import Storage
-from hostler.storage.objects.store import ObjectStat, ObjectStore
+from hostler.storage.objects.store import ObjectStat, ObjectStore, ObjectWriter
 from hostler.storage.sql import (
     Query,
     Resource,
@@ -21,6 +21,7 @@ __all__ = [
     "JsonLines",
     "ObjectStat",
     "ObjectStore",
+    "ObjectWriter",
     "Query",
     "Resource",
     "Resources",

@@ -22,13 +22,16 @@ class Call:
     """One question. Fields are guarded by the channel's lock.
 
     `frames`: answers that nobody has taken yet; once `ended` is set no more will come. `owed_*`:
-    what was taken and not yet acknowledged.
+    what was taken and not yet acknowledged. `announced`: its end is an order to the main thread.
     """
 
-    __slots__ = ("ended", "frames", "number", "owed_bytes", "owed_count", "signal", "waiter")
+    __slots__ = (
+        "announced", "ended", "frames", "number", "owed_bytes", "owed_count", "signal", "waiter",
+    )  # fmt: skip
 
-    def __init__(self, number: int, signal: threading.Condition) -> None:
+    def __init__(self, number: int, signal: threading.Condition, announced: bool) -> None:
         self.number = number
+        self.announced = announced
         self.signal = signal
         self.frames: collections.deque[Frame] = collections.deque()
         self.ended = False
@@ -64,9 +67,12 @@ class Calls:
         self._reader: threading.Thread | None = None
         channel.on("invoked", self._on_invoked)
 
-    def begin(self, header: dict[str, Any], inputs: list[Output]) -> Call:
+    def begin(
+        self, header: dict[str, Any], inputs: list[Output], *, announced: bool = False
+    ) -> Call:
         """Ask. `header`: of the frame `invoke`, without its number and its tensors.
 
+        `announced`: once it has ended the main thread gets an order, `landed`, and need not wait.
         Raises: Failure, ValueError, TypeError for what cannot be sent; OSError when the server has
         gone.
         """
@@ -84,7 +90,7 @@ class Calls:
             )
         with self._channel.lock:
             self._numbered += 1
-            call = Call(self._numbered, self._channel.signal())
+            call = Call(self._numbered, self._channel.signal(), announced)
             self._open[call.number] = call
         header["call"] = call.number
         try:
@@ -170,6 +176,9 @@ class Calls:
         if frame.header["final"]:
             call.ended = True
             del self._open[call.number]
+            if call.announced:
+                landed = {"op": "landed", "call": call.number}
+                self._channel.order(Frame(landed, bytearray()))
         call.signal.notify_all()
         if call.waiter is not None:
             self._wake(*call.waiter)

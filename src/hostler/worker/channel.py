@@ -108,6 +108,11 @@ class Channel:
                 return self._orders.popleft()
             return None
 
+    def order(self, frame: Frame) -> None:
+        """With `lock` held: have `receive` give a frame that did not come from the server."""
+        self._orders.append(frame)
+        self._ordered.notify()
+
     def wait(
         self,
         signal: threading.Condition,
@@ -186,8 +191,7 @@ class Channel:
             if handler is not None:
                 handler(frame)
             else:
-                self._orders.append(frame)
-                self._ordered.notify()
+                self.order(frame)
 
     def _readable(self, timeout_s: float) -> bool:
         readable, _, _ = select.select([self._socket], [], [], timeout_s)

@@ -8,6 +8,7 @@ from typing import Any, Callable
 from .calls import Calls
 from .channel import Channel
 from .chores import Chores
+from .errors import Failure
 from .results import ResultWriter
 from .streams import Streams
 
@@ -22,6 +23,7 @@ class Exchange:
 
     `count_max`, `bytes_max`: how far either side may be ahead of the other in one stream.
     `take_metrics`: gives what changed in the model's own metrics since it was last called.
+    `landed`: takes the number of an announced call that has ended, on the main thread.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Exchange:
         self.streams = Streams(channel, results, self._chores, count_max, bytes_max)
         self.calls = Calls(channel, self._chores, count_max, bytes_max, results.frame_bytes_max)
         self.take_metrics: Callable[[], list[dict[str, Any]]] = list
+        self.landed: Callable[[int], None] = _unexpected
         self._reporting = threading.Lock()
 
     def report_soon(self) -> None:
@@ -45,3 +48,7 @@ class Exchange:
             metrics = self.take_metrics()
             if metrics:
                 self._channel.send({"op": "metrics", "metrics": metrics})
+
+
+def _unexpected(number: int) -> None:
+    raise Failure("INTERNAL", "call {} was announced to nobody".format(number))

@@ -17,7 +17,7 @@ from .handler_context import Context
 from .task import Task
 from .toolkits import Toolkit
 
-__all__ = ["Functions", "Step", "load_script"]
+__all__ = ["Functions", "Step", "load_script", "step_of"]
 
 TAKES = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transform_fn": 4}
 """How many arguments each gets, the context aside."""
@@ -71,6 +71,14 @@ def takes_context(function: Callable[..., Any], count: int, where: str) -> bool:
     return context and any(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in further)
 
 
+def step_of(script: ModuleType | None, name: str, default: Any, where: str) -> Step:
+    """The script's own function of this name, else the toolkit's. `where`: the script."""
+    function = getattr(script, name, None)
+    if callable(function):
+        return Step(name, function, own=True, where=where)
+    return Step(name, default, own=False, where=where)
+
+
 class Functions:
     """What is called for a request: `transform_fn` alone, or the other three."""
 
@@ -87,10 +95,7 @@ class Functions:
             )
 
         def step(name: str) -> Step:
-            function = own.get(name)
-            if function is not None:
-                return Step(name, function, own=True, where=where)
-            return Step(name, getattr(toolkit, name), own=False, where=where)
+            return step_of(script, name, getattr(toolkit, name, None), where)
 
         self.model = step("model_fn")
         self.input = step("input_fn")

@@ -13,7 +13,7 @@ While user code runs (streams.py, calls.py), from any thread:
 
 worker -> server   response run, index, final: one more    -> credit (count and bytes taken) | gone
                    ask      run, index: is it cancelled?   -> answer
-                   invoke   ask another model              -> invoked, once or many times
+                   invoke   ask another model, or for its signature -> invoked, once or many times
                    taken    answers of a call that were taken, which makes room for more
                    cancel   no more answers of a call are wanted
 """
@@ -75,6 +75,7 @@ class Worker:
             "start": self._start,
             "arena": self._arena,
             "run": self._run,
+            "landed": self._landed,
             "stop": self._stop,
         }
 
@@ -133,6 +134,10 @@ class Worker:
 
     def _stop(self, frame: Frame) -> None:
         raise Stop
+
+    def _landed(self, frame: Frame) -> None:
+        """A call that the adapter made and did not wait for has its answer (calls.py)."""
+        self._exchange.landed(frame.header["call"])
 
     def _run(self, frame: Frame) -> None:
         run = frame.header["run"]

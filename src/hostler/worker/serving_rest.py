@@ -10,13 +10,24 @@ import binascii
 import csv
 import io
 import json
-from typing import Any, Iterable
+from typing import Any, Iterable, Mapping
 
 import numpy as np
 
 from .payloads import media_type
 
-__all__ = ["JSON", "LINES", "BadRequest", "Predictor", "to_predict_body"]
+__all__ = [
+    "JSON",
+    "LINES",
+    "BadRequest",
+    "Predictor",
+    "columns_of",
+    "from_outputs",
+    "numbers_of",
+    "texts_of",
+    "to_document",
+    "to_predict_body",
+]
 
 JSON = "application/json"
 LINES = "application/jsonlines"
@@ -76,6 +87,30 @@ def _parsed(text: str | bytes) -> Any:
         raise BadRequest("JSON Parse error: {}".format(error)) from error
 
 
+def to_document(body: str | bytes | dict[str, Any]) -> dict[str, Any]:
+    """The body of a predict call, of rows or of columns. Raises: BadRequest."""
+    document = body if isinstance(body, dict) else _parsed(body)
+    if isinstance(document, list):
+        document = {"instances": document}
+    if not isinstance(document, dict):
+        raise BadRequest("the body must be a JSON object with 'instances' or 'inputs'")
+    if ("instances" in document) == ("inputs" in document):
+        raise BadRequest("the body must have either 'instances' or 'inputs'")
+    return document
+
+
+def columns_of(document: dict[str, Any], specs: Mapping[str, Any]) -> dict[str, Any]:
+    """The values for each input; `specs`: by their names. Raises: BadRequest."""
+    if "instances" in document:
+        return _columns(document["instances"], specs)
+    return _named(document["inputs"], specs)
+
+
+def from_outputs(document: dict[str, Any], outputs: dict[str, Any]) -> dict[str, Any]:
+    """The answer to this call, ready for JSON. Raises: BadRequest where there are no rows."""
+    return _by_row(outputs) if "instances" in document else _by_column(outputs)
+
+
 class Predictor:
     """The signatures of a loaded SavedModel. `names`: theirs."""
 
@@ -91,27 +126,17 @@ class Predictor:
 
         Raises: BadRequest; whatever TensorFlow raises.
         """
-        document = _parsed(body) if isinstance(body, (bytes, bytearray)) else body
-        if isinstance(document, list):
-            document = {"instances": document}
-        if not isinstance(document, dict):
-            raise BadRequest("the body must be a JSON object with 'instances' or 'inputs'")
-        by_row = "instances" in document
-        if by_row == ("inputs" in document):
-            raise BadRequest("the body must have either 'instances' or 'inputs'")
+        document = to_document(body)
         signature = self._signature(document.get("signature_name"))
         specs = signature.structured_input_signature[1]
-        if by_row:
-            columns = _columns(document["instances"], specs)
-        else:
-            columns = _named(document["inputs"], specs)
+        columns = columns_of(document, specs)
         feeds = {name: self._tensor(name, specs[name], value) for name, value in columns.items()}
         errors = self._tensorflow.errors
         try:
             outputs = {name: value.numpy() for name, value in signature(**feeds).items()}
         except (errors.InvalidArgumentError, ValueError) as error:
             raise BadRequest(str(error)) from error
-        return _by_row(outputs) if by_row else _by_column(outputs)
+        return from_outputs(document, outputs)
 
     def _signature(self, name: Any) -> Any:
         wanted = name or (DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in self.names else self.names[0])
@@ -129,9 +154,10 @@ class Predictor:
         text = spec.dtype == self._tensorflow.string
         try:
             if text:
-                array: Any = np.array(_decoded(value), dtype=object)
+                array: Any = texts_of(value)
             else:
-                array = np.array(_checked(value, spec.dtype), dtype=spec.dtype.as_numpy_dtype)
+                kinds = "b" if spec.dtype.is_bool else "iu" if spec.dtype.is_integer else "iuf"
+                array = numbers_of(value, kinds, spec.dtype.as_numpy_dtype)
         except (TypeError, ValueError, OverflowError) as error:
             raise BadRequest(
                 "input '{}' takes {} of shape {}: {}".format(
@@ -154,7 +180,7 @@ def _is_bytes(value: Any) -> bool:
     return isinstance(value, dict) and set(value) == {"b64"}
 
 
-def _columns(rows: Any, specs: dict[str, Any]) -> dict[str, Any]:
+def _columns(rows: Any, specs: Mapping[str, Any]) -> dict[str, Any]:
     """Rows as columns: values of the only input, or objects that name the inputs."""
     if not isinstance(rows, list) or not rows:
         raise BadRequest("'instances' must be a list of at least one row")
@@ -167,13 +193,13 @@ def _columns(rows: Any, specs: dict[str, Any]) -> dict[str, Any]:
     return _known({name: [row[name] for row in rows] for name in first}, specs)
 
 
-def _named(value: Any, specs: dict[str, Any]) -> dict[str, Any]:
+def _named(value: Any, specs: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(value, dict) and not (_is_bytes(value) and "b64" not in specs):
         return _known(value, specs)
     return _only(value, specs)
 
 
-def _only(value: Any, specs: dict[str, Any]) -> dict[str, Any]:
+def _only(value: Any, specs: Mapping[str, Any]) -> dict[str, Any]:
     if len(specs) != 1:
         raise BadRequest(
             "the signature has {} inputs, {}; name them".format(len(specs), _listed(specs))
@@ -181,19 +207,25 @@ def _only(value: Any, specs: dict[str, Any]) -> dict[str, Any]:
     return {next(iter(specs)): value}
 
 
-def _known(columns: dict[str, Any], specs: dict[str, Any]) -> dict[str, Any]:
+def _known(columns: dict[str, Any], specs: Mapping[str, Any]) -> dict[str, Any]:
     if columns.keys() != specs.keys():
         raise BadRequest("the signature takes {}, got {}".format(_listed(specs), _listed(columns)))
     return columns
 
 
-def _checked(value: Any, dtype: Any) -> Any:
-    """Values whose kind fits: numpy would cut fractions and read numbers out of text."""
-    kind = np.asarray(value).dtype.kind
-    allowed = "b" if dtype.is_bool else "iu" if dtype.is_integer else "iuf"
-    if kind not in allowed and np.size(value):
+def numbers_of(value: Any, kinds: str, dtype: Any) -> Any:
+    """Values of JSON as an array, if their kind fits: numpy would cut fractions and read text.
+
+    Raises: TypeError, ValueError, OverflowError.
+    """
+    if np.asarray(value).dtype.kind not in kinds and np.size(value):
         raise TypeError("values of another kind, or rows of uneven length")
-    return value
+    return np.array(value, dtype=dtype)
+
+
+def texts_of(value: Any) -> Any:
+    """Text of JSON, or objects of b64, as an array of bytes. Raises: TypeError, ValueError."""
+    return np.array(_decoded(value), dtype=object)
 
 
 def _decoded(value: Any) -> Any:

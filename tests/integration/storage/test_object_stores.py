@@ -1,12 +1,18 @@
-"""One contract for every store that is written to: folders of this machine, and S3."""
+"""One contract for every store that is written to: folders of this machine, and S3.
+
+S3 is moto's server, and the one of fakes.s3_server, which must not differ.
+"""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import boto3
+import msgspec
 import pytest
+from fakes.s3_server import s3_server
 
 from hostler.core import Code, HostlerError, SystemClock
 from hostler.storage import Config, JsonLines, ObjectStore, Storage
@@ -15,16 +21,23 @@ NUMBERS = itertools.count()
 DOWN = r"^s3://models/a: the store cannot be reached \(connection refused by http://127.0.0.1:9\)$"
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "s3", "fake"])
 async def store(
     request: pytest.FixtureRequest, tmp_path: Path, s3_config: Config, storage: Storage
-) -> ObjectStore:
+) -> AsyncIterator[ObjectStore]:
+    bucket = f"bucket-{next(NUMBERS)}"
     if request.param == "local":
         storage = Storage(Config(file_roots=(str(tmp_path),)), {})
-        return storage.open(f"file://{tmp_path}/")[0]
-    bucket = f"bucket-{next(NUMBERS)}"
-    client(s3_config).create_bucket(Bucket=bucket)
-    return storage.open(f"s3://{bucket}")[0]
+        yield storage.open(f"file://{tmp_path}/")[0]
+    elif request.param == "s3":
+        client(s3_config).create_bucket(Bucket=bucket)  # type: ignore[attr-defined]
+        yield storage.open(f"s3://{bucket}")[0]
+    else:
+        with s3_server([bucket]) as s3:
+            s3.page_max = 7
+            config = msgspec.structs.replace(s3_config, s3_endpoint_url=s3.url)
+            yield Storage(config, {}).open(f"s3://{bucket}")[0]
+            assert s3.uploads == {}
 
 
 def client(config: Config) -> object:
@@ -154,6 +167,53 @@ async def test_a_key_that_names_nothing_is_refused(store: ObjectStore, key: str)
         assert await code(work) is Code.INVALID_ARGUMENT
 
 
+# -- pieces --------------------------------------------------------------------------------
+
+
+async def test_an_object_is_written_piece_by_piece(store: ObjectStore) -> None:
+    await store.put("a/b", b"old")
+    writer = store.write("a/b")
+    body = bytes(range(256)) * 4096 * 18
+    for at in range(0, len(body), 3_000_001):
+        await writer.write(memoryview(body)[at : at + 3_000_001])
+    assert await read(store, "a/b") == b"old"
+    assert await keys(store, "") == ["a/b"]
+    found = await writer.complete()
+    await writer.abort()
+    assert await read(store, "a/b") == body
+    told = await store.stat("a/b")
+    assert (found.key, found.size, found.etag) == (told.key, told.size, told.etag)
+    assert await code(writer.write(b"")) is Code.INTERNAL
+
+
+@pytest.mark.parametrize("size", [0, 1, 9 << 20])
+async def test_an_aborted_object_is_none(store: ObjectStore, size: int) -> None:
+    writer = store.write("a")
+    await writer.write(b"1" * size)
+    await writer.abort()
+    await writer.abort()
+    assert await keys(store, "") == []
+    assert await code(writer.complete()) is Code.INTERNAL
+
+
+async def test_an_object_may_be_written_empty(store: ObjectStore) -> None:
+    await store.write("a").complete()
+    assert (await store.stat("a")).size == 0
+
+
+async def test_a_small_object_is_got_at_once(store: ObjectStore) -> None:
+    await store.put("a", b"0123456789")
+    etag = (await store.stat("a")).etag
+    assert await store.get("a", bytes_max=10) == b"0123456789"
+    assert await store.get("a", etag=etag, bytes_max=10) == b"0123456789"
+    assert await code(store.get("a", bytes_max=9)) is Code.RESOURCE_EXHAUSTED
+    assert await code(store.get("a", etag='"x"', bytes_max=10)) is Code.UNAVAILABLE
+    assert await code(store.get("b", bytes_max=10)) is Code.NOT_FOUND
+    await store.put("empty", b"")
+    assert await store.get("empty", bytes_max=0) == b""
+    assert await store.sweep("") == 0
+
+
 # -- what only S3 has ----------------------------------------------------------------------
 
 
@@ -165,6 +225,7 @@ async def test_markers_of_folders_are_no_objects(storage: Storage, s3_config: Co
         body = b"1" if key.endswith("txt") else b""
         s3.put_object(Bucket=bucket, Key=key, Body=body)  # type: ignore[attr-defined]
     store, _ = storage.open(f"s3://{bucket}")
+    s3.put_object(Bucket=bucket, Key="a/b/c.txt/", Body=b"")  # type: ignore[attr-defined]
     for prefix in ("", "a", "a/"):
         found = await keys(store, prefix)
         assert [key for key in found if key != "zero"] == ["a/b/c.txt", "a/z/__init__.py"]

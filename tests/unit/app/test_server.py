@@ -213,6 +213,7 @@ async def test_what_is_recorded_is_written_even_after_operations_that_hang() -> 
     made._clock = _loop()
     made._control = control  # type: ignore[assignment]
     made._lines = lines  # type: ignore[assignment]
+    made._transforms = SimpleNamespace(close=lambda: None)  # type: ignore[assignment]
     made._fetcher = made._storage = Closed()  # type: ignore[assignment]
     await made.stop(10.0)
     assert (control.may, lines.may) == ([10.0], [2.0])

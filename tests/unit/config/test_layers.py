@@ -29,6 +29,7 @@ def test_object_stores_get_the_variables_of_the_aws_sdks_alone() -> None:
 
 def test_the_models_of_a_container_get_what_its_image_and_the_platform_set() -> None:
     given = {"SAGEMAKER_PROGRAM": "i.py", "MY_FACTOR": "2", "AWS_REGION": "r", "_x": "x" * 1024}
+    given["HOSTLER_IMAGE_SCALE"] = "1/255"
     ours = {
         "HOSTLER_GATEWAY__PORT": "1",
         "PATH": "/bin",

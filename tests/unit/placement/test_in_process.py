@@ -68,11 +68,12 @@ class Sink:
         assert infer_s > 0
 
 
-async def start(folder: Path, count: int = 1) -> tuple[LoadedOnnx, Watcher]:
+async def start(folder: Path, count: int = 1, *, lanes: bool = False) -> tuple[LoadedOnnx, Watcher]:
     file = onnx_models.affine(folder / "m.onnx", 2.0)
     groups = (InstanceGroup(count=count),)
     spec = ModelSpec("m", 1, folder, file, "onnx", instances=groups, file_bytes=file.stat().st_size)
-    prepared = await prepare_onnx(spec, SystemClock(), cores=2, inline_s_max=0.001)
+    clock = SystemClock()
+    prepared = await prepare_onnx(spec, clock, cores=2, inline_s_max=0.001, lanes=lanes)
     assert prepared.inspection.inputs is not None
     watcher = Watcher()
     loaded = await prepared.start(replace(spec, signature=SIGNATURE), watcher, NoInvoke())
@@ -110,6 +111,14 @@ async def test_each_instance_is_a_replica_and_none_works_after_close(tmp_path: P
     (result,) = sink.results
     assert isinstance(result, HostlerError)
     assert result.code is Code.UNAVAILABLE
+
+
+@pytest.mark.parametrize(("count", "replicas"), [(1, 2), (3, 3)])
+async def test_a_run_on_each_core_from_the_start(tmp_path: Path, count: int, replicas: int) -> None:
+    """Unless the package says how many instances it wants."""
+    loaded, watcher = await start(tmp_path, count, lanes=True)
+    assert len(watcher.replicas) == replicas
+    await loaded.close()
 
 
 async def test_a_small_graph_gets_all_cores_once_its_runs_are_seen_to_be_long(

@@ -15,6 +15,7 @@ from hostler.core import (
     Clock,
     Code,
     Context,
+    Foreground,
     HostlerError,
     InferRequest,
     InferResponse,
@@ -25,6 +26,7 @@ from hostler.core import (
     Tensor,
     TensorSpec,
 )
+from hostler.core.foreground import ACTIVE_S
 from hostler.scheduler import Config, Scheduler
 
 SIGNATURE = Signature(
@@ -39,6 +41,7 @@ def make(
     *,
     retry_singly: bool = False,
     clock: Clock | None = None,
+    foreground: Foreground | None = None,
     **config: int,
 ) -> tuple[Scheduler, FakeReplica]:
     from pathlib import Path
@@ -48,8 +51,9 @@ def make(
         batching=batching or Batching(rows_max=8, tuned=False, preferred=(8,)),
     )  # fmt: skip
     scheduler = Scheduler(
-        spec, Stats(), clock or SystemClock(), Config(**config), retry_singly=retry_singly
-    )
+        spec, Stats(), clock or SystemClock(), Config(**config), retry_singly=retry_singly,
+        foreground=foreground,
+    )  # fmt: skip
     replica = FakeReplica()
     scheduler.replica_ready(replica)
     return scheduler, replica
@@ -299,3 +303,154 @@ async def test_a_batch_pays_for_the_pause_that_it_causes(
         replica.finish()
         await turn()
     assert [answered(future) for future in futures] == [*first, "later"]
+
+
+# -- requests of jobs ------------------------------------------------------------------------
+
+
+async def test_a_client_waits_for_one_batch_of_a_job_at_most() -> None:
+    scheduler, replica = make()
+    jobs = [scheduler.submit(request(name, background=True)) for name in "jk"]
+    await turn()
+    assert replica.ids == ["j"], "of unknown cost, so one at a time"
+    client = scheduler.submit(request("a"))
+    replica.finish()
+    await turn()
+    assert replica.ids == ["a"]
+    replica.finish()
+    await turn()
+    assert (answered(client), replica.ids) == ("a", ["k"])
+    replica.finish()
+    await turn()
+    assert [answered(job) for job in jobs] == ["j", "k"]
+
+
+async def test_all_replicas_work_for_a_job() -> None:
+    scheduler, first = make()
+    second = FakeReplica("m:1/1")
+    scheduler.replica_ready(second)
+    jobs = [scheduler.submit(request(name, background=True)) for name in "jkl"]
+    await turn()
+    assert first.ids + second.ids == ["j", "k"]
+    client = scheduler.submit(request("a"))
+    second.finish()
+    await turn()
+    assert second.ids == ["a"]
+    for replica in (first, second):
+        replica.finish()
+    await turn()
+    assert client.done()
+    assert [job.done() for job in jobs] == [True, True, False]
+
+
+async def test_jobs_leave_room_while_clients_are_about() -> None:
+    clock, foreground = FakeClock(), Foreground(2)
+    scheduler, first = make(clock=clock, foreground=foreground)
+    other, beside = make(clock=clock, foreground=foreground)
+    client = scheduler.submit(request("a"))
+    await turn()
+    first.finish()
+    jobs = [scheduler.submit(request("j", background=True))]
+    jobs.append(other.submit(request("k", background=True)))
+    await turn()
+    assert (first.ids, beside.busy) == (["j"], False), "one batch of jobs, whosever model it is"
+    first.finish()
+    other._on_timer()
+    await turn()
+    assert beside.ids == ["k"]
+    jobs.append(scheduler.submit(request("l", background=True)))
+    await turn()
+    assert not first.busy
+    clock.advance(ACTIVE_S)
+    scheduler._on_timer()
+    await turn()
+    assert first.ids == ["l"], "nobody has asked for a while"
+    first.finish()
+    beside.finish()
+    await turn()
+    assert [answered(future) for future in (client, *jobs)] == ["a", "j", "k", "l"]
+    assert not len(foreground.running)
+
+
+async def test_a_job_that_is_held_back_is_no_refusal_to_count() -> None:
+    scheduler, _ = make(background_requests_max=1)
+    scheduler.submit(request("j", background=True))
+    with pytest.raises(HostlerError):
+        scheduler.submit(request("k", background=True))
+    assert scheduler.stats.rejected == 0
+    assert scheduler.stats.queue_depth == 1
+
+
+async def test_answers_in_order_do_not_wait_for_jobs() -> None:
+    scheduler, replica = make(
+        Batching(rows_max=8, tuned=False, preferred=(8,), preserve_ordering=True)
+    )
+    job = scheduler.submit(request("j", background=True))
+    client = scheduler.submit(request("a"))
+    await turn()
+    assert replica.ids == ["a"]
+    replica.finish()
+    await turn()
+    assert client.done()
+    assert not job.done()
+    replica.finish()
+    await turn()
+    assert answered(job) == "j"
+
+
+async def test_a_job_is_cancelled_and_late_like_others() -> None:
+    clock = FakeClock()
+    scheduler, replica = make(clock=clock)
+    running, *queued = [request(n, background=True, deadline=200.0) for n in "jkl"]
+    futures = [scheduler.submit(each) for each in (running, *queued)]
+    await turn()
+    queued[0].context.cancel()
+    assert scheduler.stats.queue_depth == 1
+    with pytest.raises(HostlerError, match="closed the connection"):
+        await futures[1]
+    clock.advance(200.0)
+    scheduler._on_timer()
+    for future in (futures[0], futures[2]):
+        with pytest.raises(HostlerError, match="timeout expired"):
+            await future
+    replica.finish()
+    assert scheduler.pending == 0
+
+
+async def test_a_job_is_not_late_for_having_waited() -> None:
+    clock = FakeClock()
+    scheduler, replica = make(clock=clock)
+    client = scheduler.submit(request("a"))
+    asked = [request(name, background=True) for name in "jk"]
+    for each in asked:
+        each.context.run_timeout_s = 5.0
+    jobs = [scheduler.submit(each) for each in asked]
+    await turn()
+    clock.advance(1000.0)
+    scheduler._on_timer()
+    replica.finish()
+    await turn()
+    assert (answered(client), replica.ids) == ("a", ["j"])
+    clock.advance(4.0)
+    scheduler._on_timer()
+    assert not jobs[0].done()
+    clock.advance(1.0)
+    scheduler._on_timer()
+    with pytest.raises(HostlerError, match=r"did not answer within 5\.000 s"):
+        await jobs[0]
+    replica.finish()
+    await turn()
+    assert replica.ids == ["k"], "with all of its time"
+    assert replica.batches[-1].requests[0].context.deadline == clock.now() + 5.0
+    replica.finish()
+    await turn()
+    assert answered(jobs[1]) == "k"
+
+
+async def test_rows_that_suit_a_job_grow_with_what_is_known() -> None:
+    scheduler, _ = make(Batching(rows_max=8))
+    assert scheduler.background_rows == 1
+    for rows in (1, 2, 4, 8):
+        for _ in range(3):
+            scheduler.cost.observe(rows, 0.001)
+    assert scheduler.background_rows == 8

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy.exc
 
 from hostler.core import Code
-from hostler.storage.objects.failures import CODES, failure, has_answered
+from hostler.storage.objects.failures import CODES, failure, has_answered, is_transient
 from hostler.storage.sql.engine import failure as sql_failure
 
 OBSTORE = {name for name in vars(obstore.exceptions) if name.endswith("Error")}
@@ -53,6 +53,27 @@ def test_a_message_names_the_object_and_what_the_server_said() -> None:
     assert failure(_error("GenericError", text), "s3://b/k").message == (
         "s3://b/k: there is no such bucket (NoSuchBucket: The bucket does not exist)"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "transient"),
+    [
+        (_error("GenericError", "error sending request"), True),
+        (_error("GenericError", "non-2xx status code: 503 Slow Down"), True),
+        (_error("GenericError", "non-2xx status code: 429 Too Many Requests"), True),
+        (_error("GenericError", "non-2xx status code: 400 Bad"), False),
+        (_error("GenericError", "Content-Length Header missing from response"), False),
+        (_error("PermissionDeniedError", "no"), False),
+        (FileNotFoundError("no"), False),
+    ],
+)
+def test_what_is_worth_another_try(error: Exception, transient: bool) -> None:
+    assert is_transient(error) is transient
+
+
+def test_a_message_is_one_line() -> None:
+    text = "<Error><Code>BlobNotFound</Code><Message>It is gone.\nRequestId:1\nTime:2</Message>"
+    assert "\n" not in failure(_error("GenericError", text), "az://b/k").message
 
 
 RETRIED = (

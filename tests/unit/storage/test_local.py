@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from hostler.core import Code, HostlerError
-from hostler.storage.objects import local
+from hostler.storage.objects import drafts, local
 from hostler.storage.objects.local import LocalStore
 
 
@@ -147,14 +148,38 @@ async def test_a_failed_put_leaves_the_old_object_and_nothing_else(
     assert (root / "a").read_bytes() == b"old"
 
 
-async def test_drafts_of_a_killed_server_are_no_objects_and_in_nobodys_way(root: Path) -> None:
+async def test_drafts_of_a_killed_server_are_no_objects_and_in_nobodys_way(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = LocalStore(str(root))
-    await store.put("a", b"1")
-    number = int(next(iter([local._drafts])).__reduce__()[1][0])
-    (root / f".hostler-put-{os.getpid()}-{number}").write_bytes(b"torn")
+    monkeypatch.setattr(drafts, "_numbers", iter(range(9)))
+    (root / f".hostler-put-{os.getpid()}-0").write_bytes(b"torn")
     await store.put("a", b"2")
     assert await _keys(store, "") == ["a"]
     assert (root / "a").read_bytes() == b"2"
+
+
+async def test_a_small_file_is_got_in_one_go(root: Path) -> None:
+    store = LocalStore(str(root))
+    for size in (0, 1, 3 << 20):
+        body = os.urandom(size)
+        await store.put("a", body)
+        etag = (await store.stat("a")).etag
+        assert await store.get("a", bytes_max=size) == body
+        assert await store.get("a", etag=etag, bytes_max=size) == body
+        assert await _code(store.get("a", etag='"other"', bytes_max=size)) is Code.UNAVAILABLE
+        if size:
+            assert await _code(store.get("a", bytes_max=size - 1)) is Code.RESOURCE_EXHAUSTED
+    assert await _code(store.get("b", bytes_max=1)) is Code.NOT_FOUND
+
+
+async def test_times_of_files_are_more_precise_than_seconds(root: Path) -> None:
+    store = LocalStore(str(root))
+    for key, nanoseconds in (("a", 1_700_000_000_000_001_000), ("b", 1_700_000_000_000_002_000)):
+        await store.put(key, b"")
+        os.utime(root / key, ns=(0, nanoseconds))
+    first, second = await store.stat("a"), await store.stat("b")
+    assert 0 < second.modified - first.modified < 0.000_002
 
 
 async def test_names_that_are_no_text_are_left_out(root: Path) -> None:
@@ -173,3 +198,39 @@ async def test_a_cancelled_reader_leaves_no_open_file(root: Path) -> None:
             await reading
     await asyncio.get_running_loop().shutdown_default_executor()
     assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+async def test_others_have_their_turns_while_a_large_folder_is_listed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_LISTED_AT_ONCE", 2)
+    for name in "abcde":
+        (root / name).touch()
+    turns: list[str] = []
+
+    async def other() -> None:
+        while True:
+            turns.append("other")
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    try:
+        async for found in LocalStore(str(root)).list(""):
+            turns.append(found.key)
+    finally:
+        task.cancel()
+    runs = "".join("." if turn == "other" else turn for turn in turns).strip(".")
+    assert [run for run in runs.split(".") if run] == ["ab", "cd", "e"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+async def test_what_is_not_allowed_is_told_in_the_systems_words(
+    root: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(local, "open_draft", refuse)
+    with pytest.raises(HostlerError, match=f"file://{root}/a: permission denied") as caught:
+        await LocalStore(str(root)).put("a", b"")
+    assert caught.value.code is Code.PERMISSION_DENIED

@@ -17,7 +17,7 @@ import msgspec
 from hostler.control import rollout
 from hostler.control.autoscale.policy import Case, Load, Memory, decide
 from hostler.control.config import Config
-from hostler.control.fleets import Endpoints, Measured
+from hostler.control.hosted import Endpoints, Measured
 from hostler.control.ports import ENDPOINT, SCALABLE_TARGET, SCALING_POLICY
 from hostler.control.records import EndpointRecord
 from hostler.control.rows import blocking, endpoint_of, with_endpoint

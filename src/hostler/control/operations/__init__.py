@@ -9,9 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from hostler.control.operations import endpoint_configs, endpoints, models, scaling, tags
+from hostler.control.operations import (
+    endpoint_configs,
+    endpoints,
+    models,
+    scaling,
+    tags,
+    transform_jobs,
+)
 from hostler.control.operations.desk import Desk, Names, Outcome
-from hostler.control.ports import ENDPOINT, ENDPOINT_CONFIG, MODEL
+from hostler.control.ports import ENDPOINT, ENDPOINT_CONFIG, MODEL, TRANSFORM_JOB
 from hostler.control.records import Document
 from hostler.core import Code
 from hostler.protocols.sagemaker import CONTROL, SCALING, Arns
@@ -24,8 +31,9 @@ class Row:
     """One operation. `kind`, `member`: what it is about and the request's member that names it.
 
     `observes`: it shows what is seen of the endpoint. `config`: it deploys the endpoint
-    configuration of the request, which must be allowed as well. Source: SageMaker developer guide,
-    "API Permissions: Actions, Permissions, and Resources Reference".
+    configuration of the request, which must be allowed as well. `serves`: its ModelName may be one
+    of the server's repository, which whoever asks must be allowed to infer with. Source: SageMaker
+    developer guide, "API Permissions: Actions, Permissions, and Resources Reference".
     """
 
     run: Callable[[Desk, Document], Outcome]
@@ -33,6 +41,7 @@ class Row:
     member: str = ""
     observes: bool = False
     config: bool = False
+    serves: bool = False
 
     def arns(self, arns: Arns, request: Document) -> list[str]:
         """All that is to be allowed, what the operation is about last."""
@@ -62,6 +71,7 @@ class Served:
 _MODEL: Final = (MODEL, "ModelName")
 _CONFIG: Final = (ENDPOINT_CONFIG, "EndpointConfigName")
 _ENDPOINT: Final = (ENDPOINT, "EndpointName")
+_JOB: Final = (TRANSFORM_JOB, "TransformJobName")
 _TAGGED: Final = ("", "ResourceArn")
 _SCALED: Final = (ENDPOINT, "ResourceId")
 
@@ -84,6 +94,10 @@ SERVICES: Final[Mapping[str, Served]] = {
             "UpdateEndpoint": Row(endpoints.update_endpoint, *_ENDPOINT, config=True),
             "UpdateEndpointWeightsAndCapacities": Row(endpoints.update_weights, *_ENDPOINT),
             "DeleteEndpoint": Row(endpoints.delete_endpoint, *_ENDPOINT),
+            "CreateTransformJob": Row(transform_jobs.create_transform_job, *_JOB, serves=True),
+            "DescribeTransformJob": Row(transform_jobs.describe_transform_job, *_JOB),
+            "ListTransformJobs": Row(transform_jobs.list_transform_jobs),
+            "StopTransformJob": Row(transform_jobs.stop_transform_job, *_JOB),
             "AddTags": Row(tags.add_tags, *_TAGGED),
             "ListTags": Row(tags.list_tags, *_TAGGED),
             "DeleteTags": Row(tags.delete_tags, *_TAGGED),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hostler.control.config import Config
-from hostler.control.ports import ENDPOINT, ENDPOINT_CONFIG, MODEL, Observed
+from hostler.control.ports import ENDPOINT, ENDPOINT_CONFIG, MODEL, TRANSFORM_JOB, Observed
 from hostler.control.records import Document
 from hostler.core import Code, HostlerError
 from hostler.protocols.sagemaker import Arns
@@ -35,16 +35,21 @@ _WORDS: Final[Mapping[str, str]] = {
     MODEL: "model",
     ENDPOINT_CONFIG: "endpoint configuration",
     ENDPOINT: "endpoint",
+    TRANSFORM_JOB: "transform job",
 }
 _ATTEMPTS_MAX: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an operation answers. `wake`: endpoints whose driver has something new to look at."""
+    """What an operation answers.
+
+    `wake`, `jobs`: endpoints and transform jobs whose driver has something new to look at.
+    """
 
     answer: Document = field(default_factory=dict)
     wake: tuple[str, ...] = ()
+    jobs: tuple[str, ...] = ()
 
 
 def refused(message: str) -> HostlerError:
@@ -109,6 +114,13 @@ class Names:
 
 
 def _taken(resource: Resource) -> HostlerError:
+    if resource.kind == TRANSFORM_JOB:
+        return HostlerError(
+            Code.ALREADY_EXISTS,
+            "Job name must be unique within an AWS account and region, and a job with this name "
+            f"already exists ({resource.arn})",
+            details={"aws": "ResourceInUse"},
+        )
     word = _WORDS[resource.kind]
     return HostlerError(
         Code.ALREADY_EXISTS, f'Cannot create already existing {word} "{resource.arn}".'
@@ -131,7 +143,8 @@ class Desk:
     `wall`: seconds since the epoch. `check_image`: the reader that a container image stands for,
     "" for none. `check_url`: raises what keeps model data from being read there, as far as that
     can be told without asking. `observed`: of the endpoint that the request names, if it shows
-    that.
+    that. `principal`: who asks, None where nobody is asked who he is. `served`: the request names
+    a model of the server's own repository, which he may ask, and no model of CreateModel.
     """
 
     config: Config
@@ -142,13 +155,15 @@ class Desk:
     check_image: Callable[[str], str]
     check_url: Callable[[str], None]
     observed: Observed = field(default_factory=Observed)
+    principal: str | None = None
+    served: bool = False
 
     def now(self) -> float:
         """The time to write down: to the millisecond, as clients show it."""
         return round(self.wall(), 3)
 
     def arn(self, kind: str, name: str) -> str:
-        """Of a model, an endpoint configuration or an endpoint."""
+        """Of a model, an endpoint configuration, an endpoint or a transform job."""
         return self.arns.of(kind, name)
 
     def find(self, kind: str, name: str) -> Resource:
@@ -161,7 +176,8 @@ class Desk:
     def missing(self, kind: str, name: str, arn: str = "") -> HostlerError:
         """The error for what is not there. `arn`: as the client wrote it."""
         said = f'Could not find {_WORDS[kind]} "{arn or self.arn(kind, name)}".'
-        return HostlerError(Code.NOT_FOUND, said)
+        details = {"aws": "ResourceNotFound"} if kind == TRANSFORM_JOB else None
+        return HostlerError(Code.NOT_FOUND, said, details=details)
 
     def remove(self, kind: str, name: str) -> None:
         """Remove a resource that the driver has no part in. Raises: NOT_FOUND."""

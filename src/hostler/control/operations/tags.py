@@ -1,4 +1,4 @@
-"""AddTags, ListTags, DeleteTags: of models, endpoint configurations and endpoints."""
+"""AddTags, ListTags, DeleteTags: of models, endpoint configurations, endpoints and jobs."""
 
 from __future__ import annotations
 

@@ -100,6 +100,8 @@ class WorkerCalls:
         self._open[number] = call
         self._wait_for(call)
         asked = self._stream if header["stream"] else self._infer
+        if header.get("describe"):
+            asked = self._describe
         work = asked(call, None if version < 0 else version, request, post)
         call.task = asyncio.get_running_loop().create_task(work)
         call.task.add_done_callback(lambda task: self._ended(call, task, post))
@@ -154,6 +156,16 @@ class WorkerCalls:
     ) -> None:
         response = await self._invoke.infer(call.model, version, request)
         _answer(call, response, True, post)
+
+    async def _describe(
+        self, call: _Call, version: int | None, request: InferRequest, post: Post
+    ) -> None:
+        found = await self._invoke.signature(call.model, version, request.context)
+        takes = [
+            (s.name, s.datatype.name, found.metadata_shape(s), s.optional) for s in found.inputs
+        ]
+        header = {"op": "invoked", "call": call.number, "final": True, "takes": takes}
+        post(encode(header))
 
     async def _stream(
         self, call: _Call, version: int | None, request: InferRequest, post: Post

@@ -140,9 +140,11 @@ class Run:
         contexts = [request.context for request in requests]
         first, *others = [context.call_path for context in contexts]
         path = [name for name in first if all(name in other for other in others)]
-        return Context(
+        context = Context(
             deadline=max(context.deadline for context in contexts),
             priority=min(context.priority for context in contexts),
-            trace=contexts[0].trace,
             call_path=(*path, model),
+            background=contexts[0].background,  # never joined with others that are not
         )
+        context.trace = contexts[0].trace
+        return context

@@ -40,8 +40,8 @@ def answer_forms(form: Form, accept: str) -> tuple[Form, ...]:
     """The forms to answer a request of `form` in, best first; `accept` "" is anything.
 
     Of what the client likes equally the request's own comes first, then JSON. JSON answers keep
-    the request's shape: V2 for V2, `predictions` for `instances`, `outputs` for `inputs`, an
-    array for rows and for all other types.
+    the request's shape: V2 for V2, `predictions` for `instances` and pictures, `outputs` for
+    `inputs`, an array for rows and for all other types.
     Raises: UNSUPPORTED_ENCODING (details: status 406) where nothing of it can be written.
     """
     choices = _choices(form)
@@ -68,6 +68,8 @@ def answer_form(form: Form, accept: str) -> Form:
 
 
 def _choices(form: Form) -> tuple[Form, ...]:
+    if form is Form.IMAGE:
+        form = Form.INSTANCES
     json = form if form in _JSON else Form.V2_JSON if form is Form.V2_BINARY else Form.ROWS
     others = (Form.CSV, Form.JSON_LINES, Form.NPY, Form.RAW)
     return tuple(dict.fromkeys((form, json, *others)))

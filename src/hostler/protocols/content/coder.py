@@ -7,11 +7,12 @@ from hostler.protocols.content.answers import answer_forms
 from hostler.protocols.content.csv_form import CsvReader
 from hostler.protocols.content.encode import Part, encode_as
 from hostler.protocols.content.forms import Body, Form, invalid
+from hostler.protocols.content.images import ImageReader
 from hostler.protocols.content.npy import read_npy
 from hostler.protocols.content.raw import read_raw
 from hostler.protocols.content.rows import RowReader, Tensors
 
-__all__ = ["Coder", "coder_for", "decode", "encode"]
+__all__ = ["Coder", "coder_for", "decode", "encode", "is_slow"]
 
 _CODERS_MAX = 1024
 
@@ -22,18 +23,21 @@ class Coder:
     Immutable to its users; of any thread. Keep it beside a live model, or call `coder_for`.
     """
 
-    __slots__ = ("_csv", "_rows", "signature")
+    __slots__ = ("_csv", "_images", "_rows", "signature")
 
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self._rows: RowReader | None = None
         self._csv: CsvReader | None = None
+        self._images: ImageReader | None = None
 
     def decode(self, body: Body, form: Form) -> InferRequest:
         """Read a request. `body`: uncompressed; RAW and NPY tensors are views of it.
 
         Shapes are those of the body; `Signature.check_inputs` holds them against the model's.
-        Raises: INVALID_ARGUMENT naming the place. V2 forms are `protocols.oip`'s.
+        Takes milliseconds where `is_slow` says so; may run in any thread, and beside itself.
+        Raises: INVALID_ARGUMENT naming the place. V2 forms are `protocols.oip`'s. UNIMPLEMENTED for
+        pictures without Pillow.
         """
         return InferRequest(self._tensors(body, form))
 
@@ -55,6 +59,8 @@ class Coder:
             spec = self._only_input()
             read = read_npy if form is Form.NPY else read_raw
             return {spec.name: read(body, spec, signature.batched)}
+        if form is Form.IMAGE:
+            return self._picture(body)
         if form is Form.CSV:
             if self._csv is None:
                 self._csv = CsvReader(signature)
@@ -70,6 +76,16 @@ class Coder:
             Form.JSON_LINES: self._rows.lines,
         }[form]
         return read_rows(body)
+
+    def _picture(self, body: Body) -> Tensors:
+        inputs = self.signature.inputs
+        if len(inputs) == 1 and inputs[0].datatype.is_bytes:
+            # The model reads pictures itself.
+            return {inputs[0].name: read_raw(body, inputs[0], self.signature.batched)}
+        if self._images is None:
+            self._images = ImageReader(self.signature)
+        tensor = self._images.read(body)
+        return {tensor.name: tensor}
 
     def _only_input(self) -> TensorSpec:
         inputs = self.signature.inputs
@@ -92,9 +108,15 @@ def coder_for(signature: Signature) -> Coder:
     # A coder holds its signature, so that no other can have the same id while it is kept.
     if coder is None:
         if len(_coders) >= _CODERS_MAX:
-            _coders.pop(next(iter(_coders)), None)
+            # A copy, for other threads may add to it.
+            _coders.pop(next(iter(list(_coders)), 0), None)
         coder = _coders[id(signature)] = Coder(signature)
     return coder
+
+
+def is_slow(form: Form) -> bool:
+    """Whether to decode such a body takes so long that it must not run on an event loop."""
+    return form is Form.IMAGE
 
 
 def decode(body: Body, form: Form, content_type: str, signature: Signature) -> InferRequest:

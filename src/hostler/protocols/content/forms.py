@@ -39,7 +39,8 @@ class Form(enum.Enum):
     V2_JSON, V2_BINARY: Open Inference Protocol v2, which `protocols.oip` reads and writes.
     INSTANCES: `{"instances": [row, ...]}`, answered by `{"predictions": [...]}`. COLUMNS:
     `{"inputs": tensor}` or `{"inputs": {name: tensor}}`, answered by `{"outputs": ...}`.
-    ROWS: a bare JSON array of rows. The others are media types; RAW is one tensor's own bytes.
+    ROWS: a bare JSON array of rows. The others are media types; RAW is one tensor's own bytes,
+    IMAGE a picture of any kind, answered as INSTANCES are.
     """
 
     V2_JSON = "v2_json"
@@ -51,6 +52,7 @@ class Form(enum.Enum):
     JSON_LINES = "json_lines"
     NPY = "npy"
     RAW = "raw"
+    IMAGE = "image"
 
 
 _BY_TYPE: Final = {
@@ -61,6 +63,7 @@ _BY_TYPE: Final = {
     "application/jsonl": Form.JSON_LINES,
     "application/x-ndjson": Form.JSON_LINES,
     "application/x-npy": Form.NPY,
+    "application/x-image": Form.IMAGE,
     BINARY_TYPE: Form.V2_BINARY,
 }
 _JSON: Final = frozenset({"application/json", "text/json"})
@@ -78,7 +81,7 @@ call their V2 JSON application/octet-stream."""
 
 TAKEN: Final = (
     "application/json, text/csv, application/jsonlines, application/x-npy, "
-    f"application/octet-stream, {BINARY_TYPE}"
+    f"application/octet-stream, image/*, {BINARY_TYPE}"
 )
 """The media types that are taken, for messages."""
 
@@ -103,6 +106,8 @@ def form_of(content_type: str, body: Body) -> Form:
     form = _BY_TYPE.get(name)
     if form is not None:
         return form
+    if name.startswith("image/"):
+        return Form.IMAGE
     if name in _OPEN:
         return _sniffed(body, typed=name.endswith("/octet-stream"))
     if name.endswith("+json"):

@@ -6,6 +6,8 @@ from typing import Final
 
 __all__ = [
     "ELEMENTS_MAX",
+    "IMAGE_BYTES_MAX",
+    "IMAGE_PIXELS_MAX",
     "KEYS_MAX",
     "NPY_HEADER_MAX",
     "NPY_STRINGS_BYTES_MAX",
@@ -34,3 +36,9 @@ NPY_STRINGS_BYTES_MAX: Final = 64 * 1024 * 1024
 
 SHOWN_CHARS_MAX: Final = 40
 """How much of a wrong value an error shows."""
+
+IMAGE_PIXELS_MAX: Final = 64 * 1024 * 1024
+"""Most pixels of a picture: telephones take 50 million; few bytes can say that they are more."""
+
+IMAGE_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Largest tensor of a picture that keeps its own size: FP32 of 22 million pixels."""

@@ -13,7 +13,7 @@ from typing import Final
 
 __all__ = ["KINDS", "Arns", "ResourceName", "parse_arn"]
 
-KINDS: Final = ("model", "endpoint-config", "endpoint")
+KINDS: Final = ("model", "endpoint-config", "endpoint", "transform-job")
 """The words between the account and the name in ARNs of resources that are served."""
 
 _ARN: Final = re.compile(

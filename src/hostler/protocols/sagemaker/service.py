@@ -4,8 +4,9 @@ The only importer of botocore, and that at the first call: the import and a desc
 tenth of a second. What is kept are the shapes of the operations that are served, in our own
 structures, not botocore's model.
 
-Where our patterns are wider than AWS's: URLs of model data may be of any store that the server
-knows, those of destinations `file:///` as well. Which of them are taken, others decide.
+Where our patterns are wider than AWS's: URLs of model data and of transform jobs may be of any
+store that the server knows, those of destinations `file:///` as well. Which of them are taken,
+others decide.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ _STORED: Final = r"(https?|s3|gs|az)://([^/]+)/?(.*)|file:.*"
 _WIDER: Final[Mapping[str, str]] = {
     "Url": _STORED,
     "S3ModelUri": _STORED,
+    "S3Uri": _STORED,
     "DestinationS3Uri": r"(https|s3)://([^/])/?(.*)" + _LOCAL,
 }
 """Patterns in place of AWS's, by the name of their shape."""

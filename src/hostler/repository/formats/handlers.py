@@ -21,7 +21,7 @@ from hostler.repository.formats.opaque import opaque_spec
 from hostler.repository.packaged_python import REQUIREMENTS
 from hostler.repository.reading import Reading
 
-__all__ = ["PYTORCH", "RUNTIME", "SKLEARN", "XGBOOST", "Toolkit"]
+__all__ = ["PYTORCH", "RUNTIME", "SKLEARN", "XGBOOST", "Toolkit", "requirements_of", "script_of"]
 
 RUNTIME: Final = "handler"
 
@@ -78,7 +78,7 @@ class Toolkit:
             reading.folder / (script or models[0]),
             options={"toolkit": self.name, "script": script, "models": "\n".join(models)},
             streams=True,
-            requirements=_requirements(reading, script),
+            requirements=requirements_of(reading, script),
         )
         if spec.environment is None:
             return spec
@@ -147,7 +147,8 @@ def _submitted(reading: Reading) -> list[str]:
     return [] if not stated or stated.startswith("/") or "://" in stated else [stated]
 
 
-def _requirements(reading: Reading, script: str) -> Path | None:
+def requirements_of(reading: Reading, script: str) -> Path | None:
+    """The requirements.txt beside the script, else the one in `code`."""
     for folder in dict.fromkeys((posixpath.dirname(script), "code")):
         path = posixpath.join(folder, REQUIREMENTS)
         if path in reading.paths:

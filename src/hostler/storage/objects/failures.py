@@ -12,7 +12,17 @@ from typing import Final
 
 from hostler.core import Code, HostlerError
 
-__all__ = ["CODES", "failure", "has_answered", "is_of_bucket", "status_of"]
+__all__ = [
+    "CODES",
+    "failure",
+    "has_answered",
+    "is_cut_short",
+    "is_of_bucket",
+    "is_past_the_end",
+    "is_transient",
+    "status_of",
+    "too_large",
+]
 
 CODES: Final[Mapping[str, Code]] = {
     "AlreadyExistsError": Code.ALREADY_EXISTS,
@@ -47,6 +57,7 @@ _BY_STATUS: Final[Mapping[int, Code]] = {
     410: Code.NOT_FOUND,
     501: Code.UNIMPLEMENTED,
 }
+_TRANSIENT: Final = frozenset({0, 408, 425, 429, 500, 502, 503, 504})  # 0: no answer
 _HINTS: Final[Mapping[Code, str]] = {
     Code.NOT_FOUND: "there is no such object",
     Code.PERMISSION_DENIED: "access is refused; check the storage settings' key and its policy",
@@ -104,6 +115,11 @@ def status_of(error: Exception) -> int:
     return int(found[1]) if found else 0
 
 
+def is_cut_short(error: Exception) -> bool:
+    """Whether an answer has begun, and broke off before the end of its body."""
+    return "request or response body error" in str(error)
+
+
 def is_of_bucket(error: Exception) -> bool:
     """Whether it is the bucket, or Azure's container, that is not there. Not all answers tell."""
     return "<Code>NoSuchBucket<" in str(error) or "<Code>ContainerNotFound<" in str(error)
@@ -112,6 +128,26 @@ def is_of_bucket(error: Exception) -> bool:
 def has_answered(error: Exception) -> bool:
     """Whether there was an answer at all, of whatever kind."""
     return type(error).__name__ != "GenericError" or bool(status_of(error)) or _is_headless(error)
+
+
+def is_past_the_end(error: Exception) -> bool:
+    """Whether an object ends before what was asked for, as a store says or obstore sees."""
+    return status_of(error) == 416 or "Wanted range starting at" in str(error)
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same request may well succeed: the store is busy, or a connection was lost."""
+    if type(error).__name__ != "GenericError" or _is_headless(error):
+        return False
+    return status_of(error) in _TRANSIENT
+
+
+def too_large(what: str, size: int, bytes_max: int) -> HostlerError:
+    """An object that was to be held in memory whole."""
+    return HostlerError(
+        Code.RESOURCE_EXHAUSTED,
+        f"{what} has {size} bytes, at most {bytes_max} are taken in one piece; make it smaller",
+    )
 
 
 def _is_headless(error: Exception) -> bool:
@@ -134,7 +170,7 @@ def _reason(error: Exception) -> str:
     text, _, account = str(error).partition("\n\nDebug source:")
     said = _SERVER_SAID.search(text)
     if said is not None:
-        return ": ".join(part.strip() for part in said.groups() if part)
+        return ": ".join(" ".join(part.split()) for part in said.groups() if part)
     if not status_of(error):
         address = _ADDRESS.search(text)
         where = address[1] if address else "the server"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import itertools
 import operator
 import os
 import stat as modes
@@ -18,23 +17,25 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from hostler.core import Code, HostlerError
+from hostler.storage.objects.drafts import DRAFT, Draft, open_draft, sweep_folder
+from hostler.storage.objects.failures import too_large
+from hostler.storage.objects.local_writer import LocalWriter, Place, stat_of_file
 from hostler.storage.objects.location import check_key
 from hostler.storage.objects.store import ObjectStat
 
 __all__ = ["LocalStore"]
 
 _PIECE_BYTES: Final = 2 << 20
-_DRAFT: Final = ".hostler-put-"
-_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_LISTED_AT_ONCE: Final = 256
+"""A folder is read as a whole; who asks for its files one by one lets others go on between."""
+
 _OLD_FILE: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_DRAFT_NAMES_MAX: Final = 1000  # left behind by a process of the same number that was killed
-_drafts: Final = itertools.count()
 
 _CODES: Final = {
     errno.ENOENT: (Code.NOT_FOUND, "there is no such file"),
     errno.ENOTDIR: (Code.NOT_FOUND, "there is no such file"),
-    errno.EACCES: (Code.PERMISSION_DENIED, "this process may not do that"),
-    errno.EPERM: (Code.PERMISSION_DENIED, "this process may not do that"),
+    errno.EACCES: (Code.PERMISSION_DENIED, "permission denied"),
+    errno.EPERM: (Code.PERMISSION_DENIED, "permission denied"),
     errno.EROFS: (Code.PERMISSION_DENIED, "the file system is read-only"),
     errno.ENOSPC: (Code.RESOURCE_EXHAUSTED, "the disk is full"),
     errno.EDQUOT: (Code.RESOURCE_EXHAUSTED, "the disk's quota is used up"),
@@ -62,6 +63,7 @@ class LocalStore:
         check_key(self._url, prefix, prefix=True)
         top = prefix.rpartition("/")[0]
         open_folders = [iter(await asyncio.to_thread(self._children, top))]
+        told = 0
         while open_folders:
             key, found = next(open_folders[-1], ("", None))
             if not key:
@@ -70,6 +72,9 @@ class LocalStore:
                 continue
             elif found is not None:
                 yield found
+                told += 1
+                if told % _LISTED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
             else:
                 folder = await asyncio.to_thread(self._children, key[:-1])
                 open_folders.append(iter(folder))
@@ -91,10 +96,37 @@ class LocalStore:
                     break
                 offset += len(piece)
                 yield piece
-            if _etag(file.stat()) != opened:
+            if stat_of_file(key, file.stat()).etag != opened:
                 raise self._changed(key)
         finally:
             asyncio.get_running_loop().run_in_executor(None, file.close)
+
+    async def get(self, key: str, *, etag: str = "", bytes_max: int) -> bytes:
+        """See ObjectStore."""
+        check_key(self._url, key)
+        return await asyncio.to_thread(self._get, key, etag, bytes_max)
+
+    def write(self, key: str, *, bytes_expected: int = 0) -> LocalWriter:
+        """See ObjectStore. Folders that an aborted writer has made stay: they are no objects."""
+        check_key(self._url, key)
+        return LocalWriter(
+            Place(
+                key,
+                f"{self._url}/{key}",
+                draft=lambda: self._draft(key),
+                failure=lambda error: self._failure(error, key),
+            )
+        )
+
+    async def sweep(self, prefix: str) -> int:
+        """See ObjectStore. In folders that the prefix begins, and in the one that it ends in."""
+        check_key(self._url, prefix, prefix=True)
+        swept, open_folders = 0, [prefix.rpartition("/")[0]]
+        while open_folders:
+            found, below = await asyncio.to_thread(self._sweep, open_folders.pop())
+            swept += found
+            open_folders += [folder for folder in below if f"{folder}/".startswith(prefix)]
+        return swept
 
     async def put(self, key: str, body: bytes) -> None:
         """See ObjectStore. On the disk when this returns."""
@@ -114,7 +146,7 @@ class LocalStore:
         except OSError as error:
             raise self._failure(error, key) from None
         self._check_file(found, key)
-        return ObjectStat(key, found.st_size, _etag(found), found.st_mtime)
+        return stat_of_file(key, found)
 
     def _children(self, folder: str) -> Sequence[tuple[str, ObjectStat | None]]:
         """What is in a folder, in the order of all keys; folders have a slash and no stat."""
@@ -122,7 +154,7 @@ class LocalStore:
         try:
             with os.scandir(self._inside(folder)) as entries:
                 for entry in entries:
-                    if entry.name.startswith(_DRAFT) or not _is_text(entry.name):
+                    if entry.name.startswith(DRAFT) or not _is_text(entry.name):
                         continue
                     key = f"{folder}/{entry.name}" if folder else entry.name
                     if entry.is_dir(follow_symlinks=False):
@@ -145,31 +177,49 @@ class LocalStore:
         except OSError as error:
             raise self._failure(error, key) from None
         self._check_file(found, key)
-        return _etag(found)
+        return stat_of_file(key, found).etag
 
     def _put(self, key: str, body: bytes) -> None:
-        above, _, name = key.rpartition("/")
-        folder = self._inside(above)
-        draft = ""
         try:
-            _make_folders(folder)
-            descriptor, draft = _new_draft(folder)
+            draft = self._draft(key)
             try:
-                view = memoryview(body)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-                os.fsync(descriptor)
+                draft.write([body])
+                draft.commit()
             finally:
-                os.close(descriptor)
-            os.replace(draft, os.path.join(folder, name))
-            draft = ""
-            _sync_folder(folder)
+                draft.discard()
+        except OSError as error:
+            raise self._failure(error, key) from None
+
+    def _draft(self, key: str) -> Draft:
+        above, _, name = key.rpartition("/")
+        return open_draft(self._inside(above), name)
+
+    def _get(self, key: str, etag: str, bytes_max: int) -> bytes:
+        file = _File()
+        try:
+            opened = self._open(file, key)
+            if etag and etag != opened:
+                raise self._changed(key)
+            size = file.stat().st_size
+            if size > bytes_max:
+                raise too_large(f"{self._url}/{key}", size, bytes_max)
+            body = file.read_all(size)
+            if stat_of_file(key, file.stat()).etag != opened:
+                raise self._changed(key)
         except OSError as error:
             raise self._failure(error, key) from None
         finally:
-            if draft:
-                with contextlib.suppress(OSError):
-                    os.unlink(draft)
+            file.close()
+        return body
+
+    def _sweep(self, folder: str) -> tuple[int, Sequence[str]]:
+        try:
+            swept, below = sweep_folder(self._inside(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return 0, []
+        except OSError as error:
+            raise self._failure(error, folder) from None
+        return swept, [f"{folder}/{name}" if folder else name for name in below if _is_text(name)]
 
     def _delete(self, key: str) -> None:
         above, _, name = key.rpartition("/")
@@ -231,6 +281,13 @@ class _File:
         with self._lock:
             return os.pread(self._descriptor, _PIECE_BYTES, offset)
 
+    def read_all(self, size: int) -> bytes:
+        """The first `size` bytes; fewer if it has become shorter."""
+        body = os.pread(self._descriptor, size, 0)
+        while len(body) < size and (more := os.pread(self._descriptor, size, len(body))):
+            body += more
+        return body[:size]
+
     def close(self) -> None:
         with self._lock:
             self._closed = True
@@ -239,43 +296,9 @@ class _File:
                 self._descriptor = -1
 
 
-def _etag(found: os.stat_result) -> str:
-    return f'"{found.st_size:x}-{found.st_mtime_ns:x}-{found.st_ino:x}"'
-
-
 def _is_text(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:  # bytes that are no UTF-8
         return False
     return True
-
-
-def _new_draft(folder: str) -> tuple[int, str]:
-    for _ in range(_DRAFT_NAMES_MAX):
-        path = os.path.join(folder, f"{_DRAFT}{os.getpid()}-{next(_drafts)}")
-        with contextlib.suppress(FileExistsError):
-            return os.open(path, _NEW_FILE, 0o666), path
-    raise OSError(errno.EBUSY, "too many unfinished files lie here")
-
-
-def _make_folders(folder: str) -> None:
-    """Make what is missing of a path, each part on the disk before the next."""
-    missing = []
-    while not os.path.isdir(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
-    for path in reversed(missing):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path)
-            _sync_folder(os.path.dirname(path))
-        if not os.path.isdir(path):
-            raise OSError(errno.EEXIST, "not a folder", path)
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

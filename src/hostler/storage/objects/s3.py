@@ -54,7 +54,7 @@ def open_s3(config: Config, variables: Mapping[str, str], bucket: str) -> Remote
         options["skip_signature"] = True
     allow_http = config.allow_http or endpoint.startswith("http://")
     store = S3Store(bucket, **options, **client(config, variables, allow_http=allow_http))
-    return RemoteStore(store, f"s3://{bucket}")
+    return RemoteStore(store, f"s3://{bucket}", config.retries_max)
 
 
 def _credentials(config: Config, variables: Mapping[str, str]) -> dict[str, Any] | None:

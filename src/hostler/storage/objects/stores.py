@@ -6,10 +6,12 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from hostler.core import Code, HostlerError
 from hostler.storage.config import Config
+from hostler.storage.objects.answers import failures
 from hostler.storage.objects.client import client
 from hostler.storage.objects.local import LocalStore
 from hostler.storage.objects.location import Location, locate
@@ -19,6 +21,9 @@ from hostler.storage.objects.store import ObjectStore
 from hostler.storage.objects.web import WebStore
 
 __all__ = ["Storage"]
+
+_GOOGLE: Final = "GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS to a file of credentials"
+_AZURE: Final = "AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or another credential"
 
 _STORES_MAX: Final = 64  # each has a pool of connections
 _REST_S: Final = 0.05
@@ -136,14 +141,32 @@ def _open_gs(config: Config, variables: Mapping[str, str], location: Location) -
     from obstore.store import GCSStore  # noqa: PLC0415 - loaded when a store is used
 
     options = client(config, variables, allow_http=config.allow_http)
-    return RemoteStore(GCSStore(location.place, **options), f"gs://{location.place}")
+    url = f"gs://{location.place}"
+    store = _made(url, _GOOGLE, partial(GCSStore, location.place, **options))
+    return RemoteStore(store, url, config.retries_max)
 
 
 def _open_az(config: Config, variables: Mapping[str, str], location: Location) -> ObjectStore:
     from obstore.store import AzureStore  # noqa: PLC0415 - loaded when a store is used
 
     options = client(config, variables, allow_http=config.allow_http)
-    return RemoteStore(AzureStore(location.place, **options), f"az://{location.place}")
+    url = f"az://{location.place}"
+    store = _made(url, _AZURE, partial(AzureStore, location.place, **options))
+    return RemoteStore(store, url, config.retries_max)
+
+
+def _made(url: str, names: str, make: Callable[[], Any]) -> Any:
+    """A store of obstore's. `names`: of the variables that it reads.
+
+    Raises: INVALID_ARGUMENT where one of them is missing or cannot be used.
+    """
+    try:
+        return make()
+    except failures() as error:
+        reason = str(error).partition("\n")[0].rpartition("error: ")[2]
+        raise HostlerError(
+            Code.INVALID_ARGUMENT, f"{url} cannot be used: {reason}; set {names}"
+        ) from None
 
 
 def _open_web(config: Config, variables: Mapping[str, str], location: Location) -> ObjectStore:

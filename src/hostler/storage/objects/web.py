@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 from hostler.core import Code, HostlerError
-from hostler.storage.objects.failures import failure, has_answered, status_of
+from hostler.storage.objects.answers import changed, check_end, failures, pieces, stat_of
+from hostler.storage.objects.failures import failure, has_answered, status_of, too_large
 from hostler.storage.objects.location import check_key
-from hostler.storage.objects.remote import changed, check_end, failures, pieces, stat_of
-from hostler.storage.objects.store import ObjectStat
+from hostler.storage.objects.store import ObjectStat, ObjectWriter
 
 __all__ = ["WebStore"]
 
@@ -80,6 +80,24 @@ class WebStore:
         if type(error).__name__ == "PreconditionError":
             return changed(url)
         return failure(error, url)
+
+    async def get(self, key: str, *, etag: str = "", bytes_max: int) -> bytes:
+        """See ObjectStore."""
+        found, size = [], 0
+        async for piece in self.read(key, etag=etag):
+            size += len(piece)
+            if size > bytes_max:
+                raise too_large(f"{self._url}/{key}", size, bytes_max)
+            found.append(piece)
+        return b"".join(found)
+
+    def write(self, key: str, *, bytes_expected: int = 0) -> ObjectWriter:
+        """See ObjectStore. Raises: UNIMPLEMENTED."""
+        self._refuse(key, "nothing is written to web servers")
+
+    async def sweep(self, prefix: str) -> int:
+        """See ObjectStore."""
+        return 0
 
     async def put(self, key: str, body: bytes) -> None:
         """See ObjectStore. Raises: UNIMPLEMENTED."""

@@ -35,6 +35,7 @@ class Adapter(Protocol):
 MODULES = {
     "djl": ".djl",
     "handler": ".handler",
+    "hooks": ".hooks",
     "mlflow": ".mlflow",
     "python": ".python",
     "tensorflow": ".tensorflow",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -11,14 +12,9 @@ from fakes.variants import HandlerLive, Peer, piece
 
 from hostler.core import Code, Context, HostlerError, InferResponse
 from hostler.gateway.http.answers import Gone
-from hostler.gateway.http.sagemaker.ask import (
-    Question,
-    Turn,
-    answer,
-    prepare,
-    read_answer,
-    refused,
-)
+from hostler.gateway.http.sagemaker import ask
+from hostler.gateway.http.sagemaker.ask import Turn, answer, prepare, prepare_aside
+from hostler.serving import Prepared, Question, read_answer, refused
 
 V2 = b'{"id": "7", "inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}'
 
@@ -219,3 +215,22 @@ async def test_tensors_in_several_responses_are_not_joined() -> None:
     assert raised.value.code is Code.UNIMPLEMENTED
     live.hold = False
     assert (await answer(live, Question(b"1,2", "text/csv"), turn())).body == b"1.0,2.0\n"
+
+
+@pytest.mark.parametrize(("kind", "elsewhere"), [("text/csv", False), ("image/png", True)])
+async def test_pictures_are_decoded_off_the_loop(
+    kind: str, elsewhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer, live, threads = Peer(), FakeLive("m"), []
+    made = prepare(live, Question(b"1,2", "text/csv"), turn())
+
+    def prepared(_live: Any, _question: Question) -> Prepared:
+        threads.append(threading.current_thread())
+        return made
+
+    monkeypatch.setattr(ask, "prepare_request", prepared)
+    found = await prepare_aside(live, Question(b"1,2", kind), turn(peer, principal="alice"))
+    assert (threads[0] is not threading.main_thread()) is elsewhere
+    assert found is made
+    assert peer.context is made.request.context
+    assert made.request.context.principal == "alice"

@@ -75,7 +75,35 @@ def test_tracebacks_that_are_cut_off_are_told(logged):
     head = TRACEBACK.rpartition("\n")[0]
     output.feed(f"{head}\n{TRACEBACK}\n{head}".encode())
     output.finish()
-    assert [record.event["traceback"] for record in logged.records] == [head, TRACEBACK, head]
+    assert [record.event["traceback"] for record in logged.records[:2]] == [head, TRACEBACK]
+    assert logged.records[2].event["times"] == 1
+
+
+def again(logged):
+    return [(r.message, r.event.get("times")) for r in logged.records]
+
+
+def test_an_error_that_comes_again_is_counted(logged):
+    clock = Clock()
+    output = WorkerOutput("m:1/0", clock, 10, 1000)
+    for index in range(51):
+        output.feed(f"{TRACEBACK} {'abc'[index % 3]}{index}\n".encode())
+    assert again(logged) == [("worker.traceback", None)]
+    output.feed(f"{TRACEBACK.replace('line 3', 'line 4')}\n".encode())
+    output.feed(f"{TRACEBACK.replace('ValueError', 'TypeError')}\n".encode())
+    assert again(logged)[1:] == [("worker.traceback", None)] * 2
+    clock.time += 10
+    output.feed(f"{TRACEBACK}\n{TRACEBACK}\n".encode())
+    output.finish()
+    assert again(logged)[3:] == [("worker.traceback_again", 51), ("worker.traceback_again", 1)]
+    assert logged.records[3].event["error"] == ('ValueError File "model.py", line 3, in predict_fn')
+
+
+def test_so_many_errors_are_remembered(logged):
+    output = WorkerOutput("m:1/0", Clock(), 10, 1000)
+    for index in [*range(65), 0]:
+        output.feed(f"{TRACEBACK.replace('line 3', f'line {index}')}\n".encode())
+    assert len(logged.records) == 66
 
 
 def test_a_traceback_is_bounded(logged):

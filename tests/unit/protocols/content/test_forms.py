@@ -39,6 +39,9 @@ LONG = b'"' + b"a" * 5000 + b'"'
         ("application/x-ndjson", b"", Form.JSON_LINES),
         ("application/x-npy", b"", Form.NPY),
         (f"{BINARY};json-header-size=7", b"", Form.V2_BINARY),
+        ("image/jpeg", b"", Form.IMAGE),
+        ("image/x-ms-bmp; a=b", b"", Form.IMAGE),
+        ("application/x-image", b"", Form.IMAGE),
         ("application/octet-stream", b"\0\0\x80?", Form.RAW),
         # Clients of Triton on SageMaker call V2 JSON so.
         ("application/octet-stream", V2, Form.V2_JSON),
@@ -62,7 +65,7 @@ def test_forms(content_type: str, body: bytes, form: Form) -> None:
 @pytest.mark.parametrize(
     ("content_type", "body", "code", "words"),
     [
-        ("image/png", b"", Code.UNSUPPORTED_ENCODING, "'image/png' is not taken"),
+        ("audio/wav", b"", Code.UNSUPPORTED_ENCODING, "'audio/wav' is not taken"),
         ("a" * 500, b"", Code.UNSUPPORTED_ENCODING, "text/csv"),
         ("application/json", b"", Code.INVALID_ARGUMENT, "not a JSON object or array"),
         ("application/json", b"7", Code.INVALID_ARGUMENT, "not a JSON object or array"),
@@ -81,7 +84,7 @@ def test_refused_forms(content_type: str, body: bytes, code: Code, words: str) -
 
 def test_an_unknown_type_is_status_415() -> None:
     with pytest.raises(HostlerError) as caught:
-        form_of("image/png", b"")
+        form_of("audio/wav", b"")
     assert caught.value.details == {"status": 415}
 
 
@@ -115,6 +118,10 @@ def test_a_wrong_json_header_size_is_refused(header: str) -> None:
         (Form.CSV, "application/json;q=0.5, application/jsonlines", Form.JSON_LINES),
         (Form.CSV, "application/x-ndjson", Form.JSON_LINES),
         (Form.CSV, "text/csv;q=0, */*", Form.ROWS),
+        (Form.IMAGE, "", Form.INSTANCES),
+        (Form.IMAGE, "application/json", Form.INSTANCES),
+        (Form.IMAGE, "image/*, text/csv;q=0.5", Form.CSV),
+        (Form.IMAGE, "application/jsonlines", Form.JSON_LINES),
         (Form.NPY, "*", Form.NPY),
         (Form.RAW, "application/x-npy;q=2", Form.NPY),
         (Form.ROWS, "application/json;charset=utf-8", Form.ROWS),

@@ -85,8 +85,10 @@ class ControlPlane(Protocol):
         """How far an endpoint is."""
         ...
 
-    async def call(self, target: str, body: bytes, allow: Callable[[str, str], None]) -> AwsAnswer:
-        """One request; errors are answers, too."""
+    async def call(
+        self, target: str, body: bytes, allow: Callable[[str, str], str | None]
+    ) -> AwsAnswer:
+        """One request; errors are answers, too. `allow`: see `control.Allow`."""
         ...
 
 
@@ -116,9 +118,9 @@ class AwsServices:
             _check_host(headers.get(b"host", b""))
         operation = target.rpartition(".")[2]
 
-        def allow(action: str, resource: str) -> None:
+        def allow(action: str, resource: str) -> str | None:
             change = not operation.startswith(_LOOKS)
-            self._admission.admit(scope, None, action, resource, change=change)
+            return self._admission.admit(scope, None, action, resource, change=change)
 
         body = await self._bodies.read(receive, headers, self._limit)
         try:

@@ -24,17 +24,10 @@ from hostler.gateway.http.body import Bodies
 from hostler.gateway.http.guard import principal_of
 from hostler.gateway.http.pieces import Asked, Broken, StreamReply, stream_reply
 from hostler.gateway.http.routes import Route
-from hostler.gateway.http.sagemaker.ask import (
-    Answer,
-    Prepared,
-    Question,
-    Turn,
-    answer,
-    prepare,
-    read_answer,
-)
+from hostler.gateway.http.sagemaker.ask import Turn, answer, prepare_aside
 from hostler.gateway.ports import Live
 from hostler.repository import Package
+from hostler.serving import Answer, Prepared, Question, read_answer
 
 __all__ = ["Container", "Hosting", "Reader"]
 
@@ -364,7 +357,7 @@ class Container:
             said = await answer(live, question, turn)
             asked.release()
             return 200, _lines(said), said.body
-        prepared = prepare(live, question, turn)
+        prepared = await prepare_aside(live, question, turn)
         writer = _Chunks(live, prepared)
         return await stream_reply(asked, prepared.request, writer, writer.lines())
 

@@ -15,16 +15,7 @@ from hostler.gateway.http.body import Bodies, Body
 from hostler.gateway.http.guard import Admission
 from hostler.gateway.http.pieces import Asked, StreamReply, stream_reply
 from hostler.gateway.http.routes import Route
-from hostler.gateway.http.sagemaker.ask import (
-    Answer,
-    Prepared,
-    Question,
-    Turn,
-    answer,
-    prepare,
-    read_answer,
-    refused,
-)
+from hostler.gateway.http.sagemaker.ask import Turn, answer, prepare, prepare_aside
 from hostler.gateway.http.sagemaker.aws import ControlPlane
 from hostler.gateway.http.sagemaker.capture import Capture, Seen
 from hostler.gateway.http.sagemaker.ids import RequestIds
@@ -32,7 +23,18 @@ from hostler.gateway.http.sagemaker.shadows import Shadowing
 from hostler.gateway.ports import Live
 from hostler.protocols import sagemaker
 from hostler.protocols.sagemaker import Invocation
-from hostler.serving import Endpoint, Endpoints, Outcome, Variant
+from hostler.serving import (
+    Answer,
+    Endpoint,
+    Endpoints,
+    Outcome,
+    Prepared,
+    Question,
+    Variant,
+    decodes_slowly,
+    read_answer,
+    refused,
+)
 
 __all__ = ["Invocations"]
 
@@ -150,7 +152,7 @@ class Invocations:
                 _check_target(work)
                 target = ""
             live = asked.live = await self._acquired(work, last, target)
-            prepared = prepare(live, question, work.turn)
+            prepared = await prepare_aside(live, question, work.turn)
             writer = _Parts(work, live, prepared, _announced(prepared, question), self._now)
             return await _streamed(asked, prepared, writer)
         except BaseException as error:
@@ -261,7 +263,7 @@ class Invocations:
             live.pin()
         turn = work.turn
         try:
-            if live.spec.decoupled:
+            if live.spec.decoupled or decodes_slowly(live, question):
                 return await answer(live, question, turn)
             asked = prepare(live, question, turn)
             return read_answer(live, asked, await live.infer(asked.request))

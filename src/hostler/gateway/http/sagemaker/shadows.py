@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from hostler.core import Clock, Code, Context, HostlerError
-from hostler.gateway.http.sagemaker.ask import Answer, Question, Turn, answer
+from hostler.gateway.http.sagemaker.ask import Turn, answer
 from hostler.protocols.sagemaker import Invocation
-from hostler.serving import Endpoint, Outcome, Shadow, Variant, compare
+from hostler.serving import Answer, Endpoint, Outcome, Question, Shadow, Variant, compare
 
 __all__ = ["Shadowing"]
 
