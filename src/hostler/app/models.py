@@ -24,6 +24,7 @@ __all__ = ["JobModels", "ModelAsk"]
 _ARCHIVES: Final = (".tar.gz", ".tgz", ".tar", ".zip")
 _HOSTED: Final = "transform/model"
 _PIECE_BYTES: Final = 1 << 20
+_BATCH_S: Final = 0.2  # nobody waits for a batch to end; short ones leave cores idle between them
 
 
 class ModelAsk(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,8 +122,12 @@ class JobModels:
 
 def _for_work(settings: Settings) -> Settings:
     """Nothing is loaded unless it is asked for, and there is always something to compute."""
-    placement = msgspec.structs.replace(settings.placement, lanes=True)
-    return msgspec.structs.replace(by_hand(settings), placement=placement)
+    longer_s = max(settings.scheduler.background_batch_s, _BATCH_S)
+    return msgspec.structs.replace(
+        by_hand(settings),
+        placement=msgspec.structs.replace(settings.placement, lanes=True),
+        scheduler=msgspec.structs.replace(settings.scheduler, background_batch_s=longer_s),
+    )
 
 
 def _is_package(ask: ModelAsk) -> bool:

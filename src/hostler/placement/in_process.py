@@ -274,7 +274,8 @@ async def prepare_onnx(
 ) -> PreparedOnnx:
     """Open the graph off the loop; its runs may use this many cores together.
 
-    `lanes`: a run on each core from the start, and for good, unless the package says otherwise.
+    `lanes`: a run on each core from the start and for good, and one more that is handed over
+    meanwhile, unless the package says otherwise.
     """
     arranger = None
     threads = max(1, cores // spec.instance_count)
@@ -289,5 +290,5 @@ async def prepare_onnx(
     graph = await asyncio.to_thread(open_graph, spec, threads)
     if not graph.on_cpu:
         arranger = None  # threads are not what its runs wait for
-    count = cores if free and lanes and graph.on_cpu else 1
+    count = cores + 1 if free and lanes and graph.on_cpu else 1
     return PreparedOnnx(graph, clock, inline_s_max, arranger, count)

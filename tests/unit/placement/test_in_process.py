@@ -113,7 +113,7 @@ async def test_each_instance_is_a_replica_and_none_works_after_close(tmp_path: P
     assert result.code is Code.UNAVAILABLE
 
 
-@pytest.mark.parametrize(("count", "replicas"), [(1, 2), (3, 3)])
+@pytest.mark.parametrize(("count", "replicas"), [(1, 3), (3, 3)])
 async def test_a_run_on_each_core_from_the_start(tmp_path: Path, count: int, replicas: int) -> None:
     """Unless the package says how many instances it wants."""
     loaded, watcher = await start(tmp_path, count, lanes=True)
