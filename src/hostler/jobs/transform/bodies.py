@@ -16,8 +16,8 @@ from hostler.serving import Answer, Question
 
 __all__ = ["PIECE_BYTES", "joined", "pieces"]
 
-PIECE_BYTES: Final = 64 << 10
-"""Some ms of reading text."""
+PIECE_BYTES: Final = 16 << 10
+"""A millisecond of reading text."""
 
 _LINES: Final = frozenset((content.Form.CSV, content.Form.JSON_LINES))
 
